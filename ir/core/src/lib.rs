@@ -1,1 +1,26 @@
-//! tahoma-core
+//! What Tahoma's programs mean: number types, tensors, scalar expressions, the op table with shape inference and reference
+//! evaluation, graphs, kernels, diagnostics and the artifact's manifest.
+//!
+//! No MLIR, no files, no targets, no `unsafe`. It builds in seconds and everything else answers to it.
+
+pub mod artifact;
+pub mod attr;
+pub mod bytes;
+pub mod codes;
+pub mod diag;
+pub mod eval;
+pub mod graph;
+pub mod kernel;
+pub mod op;
+pub mod ops;
+pub mod scalar;
+pub mod serde_float;
+pub mod tensor;
+pub mod types;
+
+pub use attr::{Attr, Attrs};
+pub use diag::{Diagnostic, Diagnostics, Origin, Severity};
+pub use graph::{Builder, Graph, Node, Port, Program, ValueId};
+pub use op::{Kind, OpDef, OpError};
+pub use tensor::{Buffer, Tensor};
+pub use types::{DType, Dim, Shape, TensorType};

@@ -1,0 +1,146 @@
+//! What a compiled model is: the manifest's types, shared by the compiler that writes it and the runtime that loads it.
+//!
+//! An artifact is a folder: `manifest.json` (this), `kernels/*.ptx` or `kernels/*.py` with the `.mlir` each came from, and weights by
+//! reference (file, offset, hash) or packed. Equal inputs give equal bytes: no dates, no absolute paths but the weights' base folder.
+
+use crate::attr::Attrs;
+use crate::diag::Origin;
+use crate::graph::{Graph, OpRef};
+use crate::kernel::KernelSpec;
+use crate::types::TensorType;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Version of this schema; the runtime refuses others.
+pub const SCHEMA: u32 = 1;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub schema: u32,
+    /// `tahoma 0.1.0`
+    pub producer: String,
+    /// Model file or folder name, without its path.
+    pub model: String,
+    /// `trn2`, `sm_90a`, …
+    pub target: String,
+    pub numerics: Numerics,
+    pub inputs: Vec<BufferPort>,
+    pub outputs: Vec<BufferPort>,
+    pub buffers: Vec<BufferDef>,
+    pub weights: Vec<WeightRef>,
+    /// Evaluated once when the artifact is loaded: weights and what is computed from weights alone.
+    pub load: Vec<PlanStep>,
+    /// Executed in order for each run.
+    pub run: Vec<PlanStep>,
+    pub kernels: Vec<KernelDef>,
+    /// Functions that host steps call (branches and loop bodies).
+    #[serde(default)]
+    pub functions: BTreeMap<String, Graph>,
+    pub report: Report,
+}
+
+/// The numeric class of the artifact (what `--numerics` allowed).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Numerics {
+    /// Same rounding as the model as written.
+    Exact,
+    /// Sums and products may be reassociated; no lower precision.
+    #[default]
+    Reassociate,
+    /// Lower precision allowed.
+    Fast,
+}
+
+/// A named graph input or output.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BufferPort {
+    pub name: String,
+    pub buffer: usize,
+}
+
+/// A contiguous row-major value in memory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BufferDef {
+    pub ty: TensorType,
+    /// The same bytes as another buffer under another shape (reshape is free).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<usize>,
+}
+
+/// Where a weight's bytes are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WeightRef {
+    pub name: String,
+    pub buffer: usize,
+    /// File relative to the weights' base folder.
+    pub file: String,
+    /// Byte offset and length in the file.
+    pub offset: u64,
+    pub bytes: u64,
+    /// Of the bytes, lower-case hex.
+    pub sha256: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlanStep {
+    /// Runs a kernel on the device; one buffer per kernel input, then per output.
+    Launch { kernel: usize, inputs: Vec<usize>, outputs: Vec<usize> },
+    /// Runs an op on the host from the op table.
+    Host {
+        op: OpRef,
+        #[serde(default)]
+        attrs: Attrs,
+        inputs: Vec<usize>,
+        outputs: Vec<usize>,
+        #[serde(default)]
+        origin: Arc<Origin>,
+    },
+}
+
+/// One compiled kernel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KernelDef {
+    /// Function name in the file.
+    pub name: String,
+    /// `kernels/k3.ptx`
+    pub file: String,
+    /// The MLIR it was printed from.
+    pub mlir: String,
+    pub spec: KernelSpec,
+    /// Launch shape; empty for targets without one.
+    #[serde(default)]
+    pub grid: [u32; 3],
+    #[serde(default)]
+    pub block: [u32; 3],
+    /// Dynamic shared memory of one block, in bytes.
+    #[serde(default)]
+    pub shared_bytes: u32,
+    /// Predicted time, from the target's cost model.
+    pub predicted_ns: f64,
+    pub origin: Arc<Origin>,
+}
+
+/// What was compiled, for `tahoma report` and the summary line.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    pub launches: usize,
+    /// Floating-point operations of one run on the device and on the host.
+    pub device_flops: u64,
+    pub host_flops: u64,
+    /// Each op that runs on the host: name, count, flops, why.
+    pub host_ops: Vec<HostOp>,
+    /// Rewrite rules and how often each changed the program that was chosen.
+    pub rules: BTreeMap<String, u64>,
+    pub predicted_ns: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HostOp {
+    pub op: String,
+    pub count: usize,
+    pub flops: u64,
+    pub reason: String,
+}

@@ -1,0 +1,22 @@
+//! The op table: every op of the `ml` dialect is one row of [`OPS`].
+
+pub mod structure;
+
+use crate::op::OpDef;
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+pub use structure::{CONSTANT, WEIGHT};
+
+/// The families, in the order of the reference.
+static FAMILIES: &[&[&OpDef]] = &[structure::ROWS];
+
+/// All ops.
+pub static OPS: LazyLock<Vec<&'static OpDef>> = LazyLock::new(|| FAMILIES.iter().flat_map(|f| f.iter().copied()).collect());
+
+static BY_NAME: LazyLock<HashMap<&'static str, &'static OpDef>> = LazyLock::new(|| OPS.iter().map(|o| (o.name, *o)).collect());
+
+/// The op of that name, without the `ml.` prefix.
+pub fn find(name: &str) -> Option<&'static OpDef> {
+    BY_NAME.get(name).copied()
+}
