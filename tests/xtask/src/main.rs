@@ -1,0 +1,51 @@
+//! Chores of the repository: set-up, the demo, the tests. Needs nothing but Rust's standard library, so it builds in a second.
+//!
+//! `cargo xtask setup` installs what the machine lacks, `cargo xtask demo` runs the main job on a real model, `cargo xtask test` runs
+//! every check that guards the main branch.
+
+mod demo;
+mod setup;
+mod shell;
+mod test;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+Chores of the Tahoma repository
+
+Usage: cargo xtask <COMMAND>
+
+Commands:
+  setup   Install what building and testing need: MLIR 22 (Debian packages), a Python environment, the real models
+  demo    Set up, build, then compile a text recogniser for Trainium2 and Hopper, verify both and read a line of text
+  test    Set up, then run formatting, lints and all tests
+
+Examples:
+  cargo xtask setup
+  cargo xtask demo
+  cargo xtask test
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let done = match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["setup"] => setup::run(),
+        ["demo"] => setup::run().and_then(|()| demo::run()),
+        ["test"] => setup::run().and_then(|()| test::run()),
+        [] | ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        other => {
+            eprint!("unknown command {other:?}\n\n{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("\n{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
