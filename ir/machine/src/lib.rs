@@ -1,1 +1,3 @@
-//! tahoma-machine
+//! Machine descriptions: what each target can do, in tables that the compiler and the simulators read.
+
+pub mod trn2;
