@@ -1,0 +1,174 @@
+//! The rules of the house, each held by a test: which crate may need which, who may name MLIR, where `unsafe` may stand.
+
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Crates and the crates of ours they may need. Tests and examples may need anything.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("tahoma-core", &[]),
+    ("tahoma-machine", &["tahoma-core"]),
+    ("tahoma-mlir", &["tahoma-core", "tahoma-machine"]),
+    ("tahoma-interp", &["tahoma-core", "tahoma-mlir"]),
+    ("tahoma-eqsat", &["tahoma-core"]),
+    ("tahoma-frontend", &["tahoma-core", "tahoma-mlir"]),
+    ("tahoma-sim", &["tahoma-core", "tahoma-machine"]),
+    ("tahoma-runtime", &["tahoma-core", "tahoma-machine", "tahoma-sim"]),
+    ("tahoma-codegen", &["tahoma-core", "tahoma-machine", "tahoma-mlir", "tahoma-eqsat"]),
+    (
+        "tahoma",
+        &[
+            "tahoma-core",
+            "tahoma-machine",
+            "tahoma-mlir",
+            "tahoma-interp",
+            "tahoma-eqsat",
+            "tahoma-frontend",
+            "tahoma-codegen",
+            "tahoma-runtime",
+            "tahoma-sim",
+        ],
+    ),
+    ("tahoma-cli", &["tahoma", "tahoma-core", "tahoma-runtime"]),
+    ("xtask", &[]),
+];
+
+/// Crates that must build in seconds and run anywhere: no MLIR, however far down.
+const WITHOUT_MLIR: &[&str] = &["tahoma-core", "tahoma-machine", "tahoma-eqsat", "tahoma-sim", "tahoma-runtime", "xtask"];
+
+/// Files that may say `unsafe`: MLIR's C interface, device drivers, mapped files.
+const UNSAFE: &[&str] = &["ir/mlir/src/ffi.rs", "runtime/device/src/cuda.rs", "runtime/device/src/map.rs", "compiler/frontend/src/map.rs"];
+
+/// Longest a file may be, and the tables that may be longer.
+const MOST_LINES: usize = 800;
+const TABLES: &[&str] = &["compiler/frontend/src/onnx/schema_table.rs"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn metadata(args: &[&str]) -> Value {
+    let out = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1"])
+        .args(args)
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    serde_json::from_slice(&out.stdout).expect("cargo prints JSON")
+}
+
+fn files(ending: &str) -> Vec<(String, String)> {
+    let out = Command::new("git").args(["ls-files"]).current_dir(root()).output().expect("git runs");
+    String::from_utf8_lossy(&out.stdout)
+        .lines()
+        .filter(|f| f.ends_with(ending))
+        .filter_map(|f| Some((f.to_string(), std::fs::read_to_string(root().join(f)).ok()?)))
+        .collect()
+}
+
+#[test]
+fn crates_need_only_what_the_architecture_allows() {
+    let meta = metadata(&["--no-deps"]);
+    let packages = meta["packages"].as_array().expect("packages");
+    let ours: BTreeSet<&str> = packages.iter().filter_map(|p| p["name"].as_str()).collect();
+    let allowed: BTreeMap<_, _> = ARROWS.iter().copied().collect();
+    let mut wrong = vec![];
+    for p in packages {
+        let name = p["name"].as_str().expect("a name");
+        if ["tahoma-tests", "tahoma-examples"].contains(&name) {
+            continue;
+        }
+        let Some(may) = allowed.get(name) else {
+            wrong.push(format!("{name} is not in the table of arrows"));
+            continue;
+        };
+        for d in p["dependencies"].as_array().into_iter().flatten() {
+            let dep = d["name"].as_str().unwrap_or_default();
+            if d["kind"].is_null() && ours.contains(dep) && !may.contains(&dep) {
+                wrong.push(format!("{name} must not need {dep}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_core_and_the_runtime_never_link_mlir() {
+    let meta = metadata(&["--filter-platform", "x86_64-unknown-linux-gnu"]);
+    let nodes = meta["resolve"]["nodes"].as_array().expect("nodes");
+    let names: BTreeMap<&str, &str> =
+        meta["packages"].as_array().expect("packages").iter().filter_map(|p| Some((p["id"].as_str()?, p["name"].as_str()?))).collect();
+    let needs: BTreeMap<&str, Vec<&str>> = nodes
+        .iter()
+        .filter_map(|n| {
+            let deps =
+                n["deps"].as_array()?.iter().filter(|d| d["dep_kinds"].as_array().is_some_and(|k| k.iter().any(|k| k["kind"].is_null())));
+            Some((n["id"].as_str()?, deps.filter_map(|d| d["pkg"].as_str()).collect()))
+        })
+        .collect();
+    for (&id, &name) in names.iter().filter(|(_, n)| WITHOUT_MLIR.contains(n)) {
+        let (mut seen, mut todo) = (BTreeSet::new(), vec![id]);
+        while let Some(p) = todo.pop() {
+            if seen.insert(p) {
+                todo.extend(needs.get(p).into_iter().flatten());
+            }
+        }
+        let found: Vec<_> = seen.iter().filter_map(|p| names.get(p)).filter(|n| ["melior", "mlir-sys"].contains(n)).collect();
+        assert!(found.is_empty(), "{name} reaches {found:?}");
+    }
+}
+
+#[test]
+fn only_the_mlir_crate_names_its_bindings() {
+    let words = ["melior", "mlir_sys", "mlir-sys"];
+    let wrong: Vec<String> = files(".rs")
+        .into_iter()
+        .chain(files("Cargo.toml"))
+        .filter(|(f, _)| !f.starts_with("ir/mlir/") && f != "Cargo.toml" && !f.starts_with("tests/xtask/tests/"))
+        .filter(|(_, text)| words.iter().any(|w| text.contains(w)))
+        .map(|(f, _)| f)
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+#[test]
+fn unsafe_code_stands_in_its_few_files() {
+    let needles = [["unsafe", " {"].concat(), ["unsafe", " fn"].concat(), ["unsafe", " impl"].concat(), ["unsafe", " extern"].concat()];
+    let wrong: Vec<String> = files(".rs")
+        .into_iter()
+        .filter(|(f, _)| !UNSAFE.contains(&f.as_str()))
+        .filter(|(_, text)| needles.iter().any(|n| text.lines().any(|l| !l.trim_start().starts_with("//") && l.contains(n.as_str()))))
+        .map(|(f, _)| f)
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+#[test]
+fn files_stay_short_and_finished() {
+    let unfinished = [["to", "do!("].concat(), ["unimplemen", "ted!("].concat(), ["TO", "DO"].concat(), ["FIX", "ME"].concat()];
+    let mut wrong = vec![];
+    for (f, text) in files(".rs") {
+        let lines = text.lines().count();
+        if lines > MOST_LINES && !TABLES.contains(&f.as_str()) {
+            wrong.push(format!("{f} has {lines} lines"));
+        }
+        if unfinished.iter().any(|u| text.contains(u.as_str())) {
+            wrong.push(format!("{f} is unfinished"));
+        }
+        if !text.starts_with("//!") && !f.ends_with("build.rs") && !f.contains("/proto/") {
+            wrong.push(format!("{f} does not say what it holds"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_top_level_is_what_was_agreed() {
+    let out = Command::new("git").args(["ls-files"]).current_dir(root()).output().expect("git runs");
+    let text = String::from_utf8_lossy(&out.stdout);
+    let folders: BTreeSet<&str> =
+        text.lines().filter_map(|f| f.split_once('/')).map(|(top, _)| top).filter(|t| !t.starts_with('.')).collect();
+    assert_eq!(folders, BTreeSet::from(["compiler", "examples", "ir", "runtime", "tests"]));
+}
