@@ -28,6 +28,9 @@ pub struct Manifest {
     pub inputs: Vec<BufferPort>,
     pub outputs: Vec<BufferPort>,
     pub buffers: Vec<BufferDef>,
+    /// Folder that weight references are relative to, as it was when the model was compiled (a runner may be told another).
+    #[serde(default)]
+    pub weights_base: String,
     pub weights: Vec<WeightRef>,
     /// Evaluated once when the artifact is loaded: weights and what is computed from weights alone.
     pub load: Vec<PlanStep>,
@@ -74,7 +77,7 @@ pub struct BufferDef {
 pub struct WeightRef {
     pub name: String,
     pub buffer: usize,
-    /// File relative to the weights' base folder.
+    /// File relative to the weights' base folder; with `./` before it, relative to the artifact itself.
     pub file: String,
     /// Byte offset and length in the file.
     pub offset: u64,
@@ -107,6 +110,9 @@ pub struct KernelDef {
     pub name: String,
     /// `kernels/k3.ptx`
     pub file: String,
+    /// Of the file, lower-case hex.
+    #[serde(default)]
+    pub sha256: String,
     /// The MLIR it was printed from.
     pub mlir: String,
     pub spec: KernelSpec,

@@ -1,0 +1,268 @@
+//! Contractions: matmul and convolution with an elementwise epilogue.
+
+use super::*;
+
+impl Former<'_> {
+    /// Meets a contraction at an index over the output variables.
+    pub(super) fn contraction(&mut self, ni: usize, kind: ContractKind, index: &Index, d: DType) -> Result<usize, Stop> {
+        let g = self.g;
+        let n = &g.nodes[ni];
+        if kind == ContractKind::Conv && self.is_depthwise(n)? {
+            return self.depthwise(n, index, d);
+        }
+        if self.reduced.is_some() {
+            return stop("a reduction beside a contraction");
+        }
+        let sum_type = sum_type(g.ty(n.operands[0]).dtype);
+        if let Some(c) = &self.contract {
+            if c.node != ni || c.index != *index {
+                return stop("two contractions");
+            }
+        } else {
+            let parts = match kind {
+                ContractKind::MatMul => self.matmul(ni, index)?,
+                ContractKind::Conv => self.conv(ni, index)?,
+            };
+            self.contract = Some(parts);
+        }
+        let p = self.add(Point::Sum, sum_type);
+        Ok(if sum_type == d { p } else { self.add(Point::Op(Scalar::Cast, vec![p]), d) })
+    }
+
+    /// A pure read of an operand: moves down to an argument.
+    fn read(&self, v: ValueId, index: &Index, pad: &Padding) -> Result<Access, Stop> {
+        let Some(ni) = self.producers[v.index()] else { return self.access(v, index, pad) };
+        match self.through_move(&self.g.nodes[ni], index, pad)? {
+            Some((v, index, pad)) => self.read(v, &index, &pad),
+            None => stop(format!("{} before a contraction", self.g.nodes[ni].op.name)),
+        }
+    }
+
+    fn matmul(&mut self, ni: usize, index: &Index) -> Result<ContractParts, Stop> {
+        let g = self.g;
+        let n = &g.nodes[ni];
+        let (sa, sb) = (static_shape(g, n.operands[0])?, static_shape(g, n.operands[1])?);
+        let mut it = index.to_vec();
+        let at_n = if sb.len() > 1 { it.pop().unwrap_or_default() } else { Lin::default() };
+        let at_m = if sa.len() > 1 { it.pop().unwrap_or_default() } else { Lin::default() };
+        let batch = it;
+        let kx = *sa.last().unwrap_or(&1);
+        let (k, at_k) = self.axis_vars(Axis::Inner(0), kx);
+        let operand = |shape: &[u64], last: [&Lin; 2]| -> Index {
+            if shape.len() == 1 {
+                return vec![at_k.clone()];
+            }
+            let lead = &shape[..shape.len() - 2];
+            let mut ix = broadcast_index(&batch, lead);
+            ix.extend(last.into_iter().cloned());
+            ix
+        };
+        let ia = operand(&sa, [&at_m, &at_k]);
+        let ib = operand(&sb, [&at_k, &at_n]);
+        let mut parts = self.classes(&batch, &[&at_m], &[&at_n])?;
+        parts.node = ni;
+        parts.index = index.clone();
+        parts.k = k;
+        parts.a = self.read(n.operands[0], &ia, &Padding::default())?;
+        parts.b = self.read(n.operands[1], &ib, &Padding::default())?;
+        parts.dtype = g.ty(n.operands[0]).dtype;
+        Ok(parts)
+    }
+
+    fn groups(n: &Node) -> u64 {
+        n.attrs.int("groups").unwrap_or(1).max(1) as u64
+    }
+
+    fn is_depthwise(&self, n: &Node) -> Result<bool, Stop> {
+        let w = static_shape(self.g, n.operands[1])?;
+        Ok(w[0] == Self::groups(n) && w[0] > 1)
+    }
+
+    /// Splits the output channel into (group, channel of the group).
+    fn channel(&self, channel: &Lin, groups: u64, per: u64) -> Result<(Lin, Lin), Stop> {
+        match decompose(std::slice::from_ref(channel), &[groups * per], &[groups, per], &self.vars) {
+            Ok(two) => Ok((two[0].clone(), two[1].clone())),
+            Err(Split::By(v, parts)) => Err(self.split(v, &parts)),
+            Err(Split::Never) => stop("channels do not divide by groups"),
+        }
+    }
+
+    fn conv(&mut self, ni: usize, index: &Index) -> Result<ContractParts, Stop> {
+        let g = self.g;
+        let n = &g.nodes[ni];
+        let (sx, sw) = (static_shape(g, n.operands[0])?, static_shape(g, n.operands[1])?);
+        let groups = Self::groups(n);
+        let (per_out, per_in) = (sw[0] / groups, sw[1]);
+        let (at_g, at_m) = self.channel(&index[1], groups, per_out)?;
+        let mut k = vec![];
+        let mut k_forms = vec![];
+        for (i, &e) in sw[1..].iter().enumerate() {
+            let (ids, lin) = self.axis_vars(Axis::Inner(i), e);
+            k.extend(ids);
+            k_forms.push(lin);
+        }
+        let (at_c, taps) = (&k_forms[0], &k_forms[1..]);
+        let (spatial, guards) = self.windowed(n, &index[2..], taps, &sx[2..]);
+        let guards: Vec<_> = guards
+            .into_iter()
+            .filter(|(l, e)| {
+                let (lo, hi) = l.range(&self.vars);
+                lo < 0 || hi >= *e
+            })
+            .collect();
+        let pad = Padding { fill: (!guards.is_empty()).then_some(0.0), guards };
+        let channel = at_g.times(per_in as i64).plus(at_c);
+        let ix: Index = [index[0].clone(), channel].into_iter().chain(spatial.iter().cloned()).collect();
+        let iw: Index = [index[1].clone(), at_c.clone()].into_iter().chain(taps.iter().cloned()).collect();
+        let mut parts = self.classes(&[at_g], &[&at_m], &index.iter().take(1).chain(&index[2..]).collect::<Vec<_>>())?;
+        parts.node = ni;
+        parts.index = index.clone();
+        parts.k = k;
+        parts.a = self.read(n.operands[1], &iw, &Padding::default())?;
+        parts.b = self.read(n.operands[0], &ix, &pad)?;
+        parts.dtype = g.ty(n.operands[0]).dtype;
+        Ok(parts)
+    }
+
+    /// Sorts the output variables into batch, m and n by the axes they walk.
+    fn classes(&self, batch: &[Lin], m: &[&Lin], n: &[&Lin]) -> Result<ContractParts, Stop> {
+        let vars = |ls: &mut dyn Iterator<Item = &Lin>| {
+            let mut v: Vec<usize> = ls.flat_map(|l| l.vars().collect::<Vec<_>>()).collect();
+            v.sort_unstable();
+            v.dedup();
+            v
+        };
+        let (b, m, n) = (vars(&mut batch.iter()), vars(&mut m.iter().copied()), vars(&mut n.iter().copied()));
+        let mut all: Vec<usize> = b.iter().chain(&m).chain(&n).copied().collect();
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        if all.len() != count {
+            return stop("one loop walks two axes of a contraction");
+        }
+        let none = Access { buffer: 0, offset: 0, strides: vec![], guards: vec![], fill: 0.0 };
+        Ok(ContractParts { node: 0, index: vec![], batch: b, m, n, k: vec![], a: none.clone(), b: none, dtype: DType::F32 })
+    }
+
+    /// One input channel per output channel: a sum over taps, without the reuse that makes a contraction worth its tiles.
+    fn depthwise(&mut self, n: &Node, index: &Index, d: DType) -> Result<usize, Stop> {
+        if self.contract.is_some() {
+            return stop("a reduction beside a contraction");
+        }
+        let (sx, sw) = (static_shape(self.g, n.operands[0])?, static_shape(self.g, n.operands[1])?);
+        let forms = self.inner_forms(&sw[1..], index)?;
+        let (at_c, taps) = (forms[0].clone(), &forms[1..]);
+        let (spatial, guards) = self.windowed(n, &index[2..], taps, &sx[2..]);
+        let channel = index[1].times(sw[1] as i64).plus(&at_c);
+        let ix: Index = [index[0].clone(), channel].into_iter().chain(spatial).collect();
+        let iw: Index = [index[1].clone(), at_c].into_iter().chain(taps.iter().cloned()).collect();
+        let guards: Vec<_> = guards
+            .into_iter()
+            .filter(|(l, e)| {
+                let (lo, hi) = l.range(&self.vars);
+                lo < 0 || hi >= *e
+            })
+            .collect();
+        let fill = (!guards.is_empty()).then_some(0.0);
+        let x = self.point(n.operands[0], &ix, &Padding { guards, fill })?;
+        let w = self.point(n.operands[1], &iw, &Padding::default())?;
+        // 16-bit products are summed in f32 and rounded once.
+        let wide = sum_type(self.g.ty(n.operands[0]).dtype);
+        let (x, w) = (self.cast(x, wide), self.cast(w, wide));
+        let p = self.add(Point::Op(Scalar::Binary(Binary::Mul), vec![x, w]), wide);
+        let s = self.add(Point::Reduce(Monoid::Sum, p), wide);
+        Ok(self.cast(s, d))
+    }
+
+    fn cast(&mut self, p: usize, to: DType) -> usize {
+        if self.points[p].1 == to { p } else { self.add(Point::Op(Scalar::Cast, vec![p]), to) }
+    }
+
+    pub(super) fn finish_contract(mut self, name: &str, out_vars: &[usize], index: &Index, values: &[ValueId]) -> Result<KernelSpec, Stop> {
+        if values.len() != 1 {
+            return stop("a contraction with several outputs");
+        }
+        let root = self.point(values[0], index, &Padding::default())?;
+        let Some(mut c) = self.contract.clone() else { return stop("no contraction") };
+        if self.reduced.is_some() {
+            return stop("a reduction beside a contraction");
+        }
+        let mut covered: Vec<usize> = c.batch.iter().chain(&c.m).chain(&c.n).copied().collect();
+        covered.sort_unstable();
+        if covered != out_vars {
+            return stop("the output is wider than the contraction");
+        }
+        // A batch loop that one operand ignores is a loop of the other's rows: more of them share a tile.
+        let still = |a: &Access, v: usize| {
+            a.strides.get(v).copied().unwrap_or(0) == 0 && a.guards.iter().all(|g| g.coeffs.get(v).copied().unwrap_or(0) == 0)
+        };
+        let (into_m, rest): (Vec<usize>, Vec<usize>) = c.batch.iter().partition(|&&v| still(&c.b, v));
+        let (into_n, rest): (Vec<usize>, Vec<usize>) = rest.into_iter().partition(|&v| still(&c.a, v));
+        c.m.splice(0..0, into_m);
+        c.n.splice(0..0, into_n);
+        c.batch = rest;
+        // Steps of the epilogue in dependency order: points are made operands first.
+        let mut steps: Steps = vec![];
+        let mut at: HashMap<usize, usize> = HashMap::new();
+        let mut used_loads: Vec<usize> = vec![];
+        let mut todo = vec![root];
+        let mut live = vec![false; self.points.len()];
+        while let Some(p) = todo.pop() {
+            if !std::mem::replace(&mut live[p], true)
+                && let Point::Op(_, args) = &self.points[p].0
+            {
+                todo.extend(args);
+            }
+        }
+        for (i, (p, d)) in self.points.iter().enumerate().filter(|(i, _)| live[*i]) {
+            let step = match p {
+                Point::Sum => Step::Input(0),
+                Point::Load(l) => {
+                    used_loads.push(*l);
+                    Step::Input(used_loads.len())
+                }
+                Point::Const(v) => Step::Const(*v),
+                Point::Op(s, args) => rows::step(*s, &args.iter().map(|a| at[a]).collect::<Vec<_>>()),
+                Point::Reduce(..) => return stop("a reduction beside a contraction"),
+            };
+            steps.push((step, *d));
+            at.insert(i, steps.len() - 1);
+        }
+        // The value of an expression is its last step; the root is last unless something after it was shared with it.
+        if at[&root] != steps.len() - 1 {
+            return stop("an epilogue without an end");
+        }
+        let store = self.store(index, values[0], 0)?;
+        let outer: Vec<usize> = c.batch.iter().chain(&c.m).chain(&c.n).copied().collect();
+        let with_k = |a: &[usize]| c.batch.iter().chain(a).chain(&c.k).copied().collect::<Vec<_>>();
+        let loads = used_loads
+            .iter()
+            .map(|&l| Load { access: rows::project(&self.loads[l].0, &outer), dtype: self.loads[l].1, per_row: false })
+            .collect();
+        let extents = |v: &[usize]| v.iter().map(|&i| self.vars[i].extent).collect::<Vec<_>>();
+        let mut spec = ContractSpec {
+            batch: extents(&c.batch),
+            m: extents(&c.m),
+            n: extents(&c.n),
+            k: extents(&c.k),
+            a: rows::project(&c.a, &with_k(&c.m)),
+            b: rows::project(&c.b, &with_k(&c.n)),
+            dtype: c.dtype,
+            loads,
+            epilogue: expr_of(steps),
+            store: rows::project(&store, &outer),
+        };
+        rows::collapse_contract(&mut spec);
+        Ok(self.spec(name, Body::Contract(spec)))
+    }
+}
+
+/// The type sums of products of `d` are kept in.
+pub(super) fn sum_type(d: DType) -> DType {
+    match d {
+        DType::F64 => DType::F64,
+        d if d.is_float() => DType::F32,
+        DType::I64 | DType::U64 => d,
+        _ => DType::I32,
+    }
+}

@@ -1,0 +1,246 @@
+//! Every form against the reference: the kernel of a graph computes what the graph's ops compute.
+
+use super::*;
+use crate::eval::{NoWeights, run};
+use crate::graph::Program;
+use crate::kernel_eval;
+use crate::tensor::Tensor;
+use crate::types::TensorType;
+
+struct Case {
+    b: Builder,
+    inputs: Vec<Tensor>,
+    seed: u64,
+}
+
+impl Case {
+    fn new() -> Case {
+        Case { b: Builder::new("k"), inputs: vec![], seed: 7 }
+    }
+    fn input(&mut self, shape: &[usize]) -> ValueId {
+        let n: usize = shape.iter().product();
+        let data = (0..n)
+            .map(|_| {
+                self.seed = self.seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                ((self.seed >> 40) as f32 / (1u64 << 24) as f32) * 2.0 - 1.0
+            })
+            .collect();
+        self.inputs.push(Tensor::f32(shape, data));
+        self.b.input(&format!("x{}", self.inputs.len()), TensorType::known(DType::F32, shape))
+    }
+    fn op(&mut self, name: &str, x: &[ValueId], attrs: Attrs) -> ValueId {
+        self.b.op(name, x, attrs).unwrap()
+    }
+    fn number(&mut self, v: f32) -> ValueId {
+        self.b.constant(Tensor::f32(&[], vec![v]))
+    }
+    fn graph(mut self, out: ValueId) -> (Graph, Vec<Tensor>) {
+        self.b.output("y", out);
+        (self.b.finish(), self.inputs)
+    }
+    /// Forms the kernel, runs both, and gives the spec for closer looks.
+    fn check(self, out: ValueId) -> KernelSpec {
+        let (g, inputs) = self.graph(out);
+        let spec = form(&g, "k").unwrap_or_else(|e| panic!("{e}\n{g:#?}"));
+        let got = kernel_eval::eval(&spec, &inputs).unwrap_or_else(|e| panic!("{e}\n{spec:#?}"));
+        let program = Program { functions: [("k".to_string(), g)].into() };
+        let want = run(&program, "k", &inputs, &NoWeights).unwrap();
+        assert_eq!(got[0].shape(), want[0].shape());
+        for (i, (a, b)) in got[0].to_f64s().iter().zip(want[0].to_f64s()).enumerate() {
+            assert!((a - b).abs() <= 1e-5 * (1.0 + b.abs()), "element {i}: {a} but {b}\n{spec:#?}");
+        }
+        spec
+    }
+    fn refused(self, out: ValueId) -> String {
+        form(&self.graph(out).0, "k").unwrap_err().0
+    }
+}
+
+fn a() -> Attrs {
+    Attrs::new()
+}
+
+fn rows(s: &KernelSpec) -> &Rows {
+    match &s.body {
+        Body::Rows(r) => r,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn contract(s: &KernelSpec) -> &ContractSpec {
+    match &s.body {
+        Body::Contract(c) => c,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_elementwise_chain_is_one_loop() {
+    let mut c = Case::new();
+    let (x, y) = (c.input(&[2, 3, 4]), c.input(&[2, 3, 4]));
+    let s = c.op("add", &[x, y], a());
+    let r = c.op("relu", &[s], a());
+    assert_eq!(rows(&c.check(r)).outer, [24]);
+}
+
+#[test]
+fn a_transpose_only_changes_strides() {
+    let mut c = Case::new();
+    let x = c.input(&[3, 4]);
+    let t = c.op("transpose", &[x], a().with("perm", vec![1, 0]));
+    let e = c.op("exp", &[t], a());
+    assert_eq!(rows(&c.check(e)).loads[0].access.strides, [1, 4]);
+}
+
+#[test]
+fn a_bias_is_read_with_stride_zero() {
+    let mut c = Case::new();
+    let (x, b) = (c.input(&[2, 3, 4, 4]), c.input(&[3, 1, 1]));
+    let s = c.op("mul", &[x, b], a());
+    assert_eq!(rows(&c.check(s)).loads[1].access.strides, [0, 1, 0]);
+}
+
+#[test]
+fn splitting_heads_splits_the_loops() {
+    let mut c = Case::new();
+    let x = c.input(&[2, 5, 12]);
+    let r = c.op("reshape", &[x], a().with("shape", vec![2, 5, 3, 4]));
+    let t = c.op("transpose", &[r], a().with("perm", vec![0, 2, 1, 3]));
+    let t2 = c.op("transpose", &[t], a().with("perm", vec![0, 2, 1, 3]));
+    let back = c.op("reshape", &[t2], a().with("shape", vec![10, 12]));
+    c.check(back);
+    let mut c = Case::new();
+    let x = c.input(&[2, 3, 5, 4]);
+    let t = c.op("transpose", &[x], a().with("perm", vec![0, 2, 1, 3]));
+    let back = c.op("reshape", &[t], a().with("shape", vec![2, 5, 12]));
+    assert_eq!(rows(&c.check(back)).outer, [2, 5, 3, 4]);
+}
+
+#[test]
+fn slices_pads_and_concats_are_accesses() {
+    let mut c = Case::new();
+    let x = c.input(&[4, 6]);
+    let s = c.op("slice", &[x], a().with("starts", vec![3, 1]).with("sizes", vec![2, 3]).with("steps", vec![-2, 2]));
+    let p = c.op("pad", &[s], a().with("low", vec![1, 0]).with("high", vec![0, 2]).with("interior", vec![0, 0]).with("value", 0.5));
+    let e = c.op("neg", &[p], a());
+    c.check(e);
+    let mut c = Case::new();
+    let (x, y, z) = (c.input(&[2, 3]), c.input(&[2, 1]), c.input(&[2, 4]));
+    let k = c.op("concat", &[x, y, z], a().with("axis", 1));
+    let e = c.op("exp", &[k], a());
+    c.check(e);
+}
+
+#[test]
+fn reductions_take_the_axes_they_remove_as_the_row() {
+    let mut c = Case::new();
+    let x = c.input(&[3, 4, 5]);
+    let e = c.op("exp", &[x], a());
+    let m = c.op("reduce_mean", &[e], a().with("axes", vec![1]).with("keepdims", false));
+    let r = c.check(m);
+    assert_eq!((rows(&r).outer.as_slice(), rows(&r).inner.as_slice()), (&[3, 5][..], &[4][..]));
+    let mut c = Case::new();
+    let x = c.input(&[2, 3, 4, 5]);
+    let m = c.op("reduce_max", &[x], a().with("axes", vec![2, 3]).with("keepdims", true));
+    assert_eq!(rows(&c.check(m)).inner, [20]);
+}
+
+#[test]
+fn softmax_and_layer_norm_are_one_kernel_each() {
+    let mut c = Case::new();
+    let (x, mask) = (c.input(&[2, 3, 4, 8]), c.input(&[2, 1, 1, 8]));
+    let k = c.number(0.125);
+    let s = c.op("mul", &[x, k], a());
+    let m = c.op("add", &[s, mask], a());
+    let y = c.op("softmax", &[m], a().with("axis", 3));
+    let spec = c.check(y);
+    assert_eq!(rows(&spec).inner, [8]);
+    assert_eq!(rows(&spec).steps.iter().filter(|s| matches!(s, RowStep::Reduce { .. })).count(), 2);
+    let mut c = Case::new();
+    let (x, r, g, b) = (c.input(&[2, 5, 16]), c.input(&[2, 5, 16]), c.input(&[16]), c.input(&[16]));
+    let s = c.op("add", &[x, r], a());
+    let y = c.op("layer_norm", &[s, g, b], a().with("axis", 2).with("epsilon", 1e-5));
+    let spec = c.check(y);
+    assert_eq!((rows(&spec).outer.as_slice(), rows(&spec).inner.as_slice()), (&[10][..], &[16][..]));
+}
+
+#[test]
+fn a_matmul_takes_bias_and_activation() {
+    let mut c = Case::new();
+    let (x, w, b) = (c.input(&[2, 5, 8]), c.input(&[8, 6]), c.input(&[6]));
+    let m = c.op("matmul", &[x, w], a());
+    let s = c.op("add", &[m, b], a());
+    let y = c.op("relu", &[s], a());
+    let spec = c.check(y);
+    let k = contract(&spec);
+    assert_eq!((k.batch.len(), k.m.as_slice(), k.n.as_slice(), k.k.as_slice()), (0, &[10][..], &[6][..], &[8][..]));
+}
+
+#[test]
+fn attention_scores_read_heads_in_place() {
+    let mut c = Case::new();
+    let (q, k) = (c.input(&[2, 5, 12]), c.input(&[2, 5, 12]));
+    let heads = |c: &mut Case, x, perm: Vec<i64>| {
+        let r = c.op("reshape", &[x], a().with("shape", vec![2, 5, 3, 4]));
+        c.op("transpose", &[r], a().with("perm", perm))
+    };
+    let (q, k) = (heads(&mut c, q, vec![0, 2, 1, 3]), heads(&mut c, k, vec![0, 2, 3, 1]));
+    let s = c.op("matmul", &[q, k], a());
+    let spec = c.check(s);
+    assert_eq!(contract(&spec).batch, [2, 3]);
+}
+
+#[test]
+fn a_convolution_reads_its_padding_through_guards() {
+    let mut c = Case::new();
+    let (x, w, b) = (c.input(&[1, 3, 7, 6]), c.input(&[4, 3, 3, 3]), c.input(&[4, 1, 1]));
+    let at = a().with("strides", vec![2, 1]).with("pads", vec![1, 1, 1, 1]).with("dilations", vec![1, 1]).with("groups", 1);
+    let y = c.op("conv", &[x, w], at);
+    let y = c.op("add", &[y, b], a());
+    let y = c.op("sigmoid", &[y], a());
+    let spec = c.check(y);
+    assert_eq!((contract(&spec).m.as_slice(), contract(&spec).b.guards.len()), (&[4][..], 2));
+}
+
+#[test]
+fn a_grouped_convolution_has_a_batch_of_groups() {
+    let mut c = Case::new();
+    let (x, w) = (c.input(&[2, 4, 5]), c.input(&[6, 2, 3]));
+    let at = a().with("strides", vec![1]).with("pads", vec![0, 0]).with("dilations", vec![2]).with("groups", 2);
+    let y = c.op("conv", &[x, w], at);
+    assert_eq!(contract(&c.check(y)).batch, [2]);
+}
+
+#[test]
+fn a_depthwise_convolution_is_a_row_of_taps() {
+    let mut c = Case::new();
+    let (x, w, b) = (c.input(&[1, 4, 6, 6]), c.input(&[4, 1, 3, 3]), c.input(&[4, 1, 1]));
+    let at = a().with("strides", vec![1, 1]).with("pads", vec![1, 1, 1, 1]).with("dilations", vec![1, 1]).with("groups", 4);
+    let y = c.op("conv", &[x, w], at);
+    let y = c.op("add", &[y, b], a());
+    let y = c.op("relu", &[y], a());
+    assert_eq!(rows(&c.check(y)).inner, [3, 3]);
+}
+
+#[test]
+fn pooling_reads_identity_outside() {
+    let mut c = Case::new();
+    let x = c.input(&[1, 2, 5, 5]);
+    let at = a().with("window", vec![3, 3]).with("strides", vec![2, 2]).with("pads", vec![1, 1, 1, 1]).with("dilations", vec![1, 1]);
+    let y = c.op("max_pool", &[x], at);
+    assert_eq!(rows(&c.check(y)).loads[0].access.fill, f64::NEG_INFINITY);
+}
+
+#[test]
+fn what_does_not_fit_says_why() {
+    let mut c = Case::new();
+    let (x, w, v) = (c.input(&[4, 4]), c.input(&[4, 4]), c.input(&[4, 4]));
+    let m = c.op("matmul", &[x, w], a());
+    let y = c.op("matmul", &[m, v], a());
+    assert_eq!(c.refused(y), "matmul before a contraction");
+    let mut c = Case::new();
+    let x = c.input(&[4, 4]);
+    let r = c.op("reduce_sum", &[x], a().with("axes", vec![1]).with("keepdims", false));
+    let y = c.op("reduce_sum", &[r], a().with("axes", vec![0]).with("keepdims", false));
+    assert_eq!(c.refused(y), "rows of different lengths");
+}

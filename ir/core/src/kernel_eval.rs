@@ -1,0 +1,376 @@
+//! Runs a [`KernelSpec`] as it reads, point by point, in f64 with a rounding to the step's type: slow, and the judge of code generators
+//! and of [`crate::form`].
+
+use crate::kernel::*;
+use crate::op::Monoid;
+use crate::scalar::{Binary, Compare, Expr, Step, Unary};
+use crate::tensor::Tensor;
+use crate::types::{Class, DType};
+use std::fmt;
+
+/// A fault of the spec: an access that leaves its buffer, or a step that does not type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpecError(pub String);
+
+impl fmt::Display for SpecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+impl std::error::Error for SpecError {}
+
+/// A scalar: floats as f64, integers and bool as i64 (u64 by its bits).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value {
+    F(f64),
+    I(i64),
+}
+
+impl Value {
+    fn f(self) -> f64 {
+        match self {
+            Value::F(x) => x,
+            Value::I(x) => x as f64,
+        }
+    }
+    fn i(self) -> i64 {
+        match self {
+            Value::F(x) => x as i64,
+            Value::I(x) => x,
+        }
+    }
+}
+
+/// Rounds or wraps to a number type.
+pub(crate) fn fit(v: Value, d: DType) -> Value {
+    match d.class() {
+        Class::Float => Value::F(match d {
+            DType::F64 => v.f(),
+            DType::F32 | DType::TF32 => v.f() as f32 as f64,
+            DType::F16 => half::f16::from_f64(v.f()).to_f64(),
+            DType::BF16 => half::bf16::from_f32(v.f() as f32).to_f64(),
+            _ => Tensor::from_f64s(d, &[1], &[v.f()]).to_f64s()[0],
+        }),
+        Class::Bool => Value::I(i64::from(v.f() != 0.0)),
+        class => {
+            let x = v.i();
+            let bits = d.bits();
+            Value::I(match (class, bits) {
+                (_, 64) => x,
+                (Class::Signed, b) => x << (64 - b) >> (64 - b),
+                (_, b) => x & ((1i64 << b) - 1),
+            })
+        }
+    }
+}
+
+/// The scalar meaning of a unary function on a float type.
+pub fn unary(u: Unary, v: Value, d: DType) -> Value {
+    let x = v.f();
+    if let Value::I(i) = v
+        && !d.is_float()
+    {
+        return Value::I(match u {
+            Unary::Neg => i.wrapping_neg(),
+            Unary::Abs => i.wrapping_abs(),
+            Unary::Sign => i.signum(),
+            Unary::Not => i64::from(i == 0),
+            Unary::BitNot => !i,
+            _ => i,
+        });
+    }
+    Value::F(match u {
+        Unary::Neg => -x,
+        Unary::Abs => x.abs(),
+        Unary::Sign => {
+            if x.is_nan() || x == 0.0 {
+                x
+            } else {
+                x.signum()
+            }
+        }
+        Unary::Reciprocal => 1.0 / x,
+        Unary::Sqrt => x.sqrt(),
+        Unary::Rsqrt => 1.0 / x.sqrt(),
+        Unary::Exp => x.exp(),
+        Unary::Log => x.ln(),
+        Unary::Sin => x.sin(),
+        Unary::Cos => x.cos(),
+        Unary::Tan => x.tan(),
+        Unary::Asin => x.asin(),
+        Unary::Acos => x.acos(),
+        Unary::Atan => x.atan(),
+        Unary::Sinh => x.sinh(),
+        Unary::Cosh => x.cosh(),
+        Unary::Tanh => x.tanh(),
+        Unary::Asinh => x.asinh(),
+        Unary::Acosh => x.acosh(),
+        Unary::Atanh => x.atanh(),
+        Unary::Erf => crate::numeric::erf(x),
+        Unary::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+        Unary::Floor => x.floor(),
+        Unary::Ceil => x.ceil(),
+        Unary::Round => x.round_ties_even(),
+        Unary::Not | Unary::BitNot => f64::from(x == 0.0),
+        Unary::IsNan => return Value::I(i64::from(x.is_nan())),
+        Unary::IsInf => return Value::I(i64::from(x.is_infinite())),
+    })
+}
+
+/// The scalar meaning of a binary function on a number type.
+pub fn binary(b: Binary, x: Value, y: Value, d: DType) -> Value {
+    if !d.is_float() {
+        let (p, q) = (x.i(), y.i());
+        let unsigned = d.class() == Class::Unsigned;
+        let (up, uq) = (p as u64, q as u64);
+        return Value::I(match b {
+            Binary::Add => p.wrapping_add(q),
+            Binary::Sub => p.wrapping_sub(q),
+            Binary::Mul => p.wrapping_mul(q),
+            Binary::Div if q == 0 => 0,
+            Binary::Div if unsigned => (up / uq) as i64,
+            Binary::Div => p.wrapping_div(q),
+            Binary::Mod | Binary::Rem if q == 0 => 0,
+            Binary::Mod | Binary::Rem if unsigned => (up % uq) as i64,
+            Binary::Rem => p.wrapping_rem(q),
+            Binary::Mod => {
+                let r = p.wrapping_rem(q);
+                if r != 0 && (r < 0) != (q < 0) { r.wrapping_add(q) } else { r }
+            }
+            Binary::Pow => (p as f64).powf(q as f64) as i64,
+            Binary::Max if unsigned => up.max(uq) as i64,
+            Binary::Min if unsigned => up.min(uq) as i64,
+            Binary::Max => p.max(q),
+            Binary::Min => p.min(q),
+            Binary::And | Binary::BitAnd => p & q,
+            Binary::Or | Binary::BitOr => p | q,
+            Binary::Xor | Binary::BitXor => p ^ q,
+            Binary::Shl => p.wrapping_shl(q as u32),
+            Binary::Shr if unsigned => up.wrapping_shr(q as u32) as i64,
+            Binary::Shr => p.wrapping_shr(q as u32),
+        });
+    }
+    let (x, y) = (x.f(), y.f());
+    Value::F(match b {
+        Binary::Add => x + y,
+        Binary::Sub => x - y,
+        Binary::Mul => x * y,
+        Binary::Div => x / y,
+        Binary::Rem => x % y,
+        Binary::Mod => {
+            let r = x % y;
+            if r != 0.0 && (r < 0.0) != (y < 0.0) { r + y } else { r }
+        }
+        Binary::Pow => x.powf(y),
+        Binary::Max if x.is_nan() || y.is_nan() => f64::NAN,
+        Binary::Min if x.is_nan() || y.is_nan() => f64::NAN,
+        Binary::Max => x.max(y),
+        Binary::Min => x.min(y),
+        _ => f64::NAN,
+    })
+}
+
+/// An expression on its inputs.
+pub fn expr(e: &Expr, inputs: &[Value]) -> Value {
+    let mut v: Vec<Value> = Vec::with_capacity(e.steps.len());
+    for (s, d) in &e.steps {
+        let x = match *s {
+            Step::Input(i) => inputs[i],
+            Step::Const(c) => {
+                if d.is_float() {
+                    Value::F(c)
+                } else {
+                    Value::I(c as i64)
+                }
+            }
+            Step::Unary(u, a) => unary(u, v[a], e.steps[a].1),
+            Step::Binary(b, p, q) => binary(b, v[p], v[q], *d),
+            Step::Compare(c, p, q) => {
+                let of = e.steps[p].1;
+                let o = match of.class() {
+                    Class::Float => v[p].f().partial_cmp(&v[q].f()),
+                    Class::Unsigned => Some((v[p].i() as u64).cmp(&(v[q].i() as u64))),
+                    _ => Some(v[p].i().cmp(&v[q].i())),
+                };
+                let hit = match c {
+                    Compare::Eq => o.is_some_and(|o| o.is_eq()),
+                    Compare::Ne => o.is_none_or(|o| o.is_ne()),
+                    Compare::Lt => o.is_some_and(|o| o.is_lt()),
+                    Compare::Le => o.is_some_and(|o| o.is_le()),
+                    Compare::Gt => o.is_some_and(|o| o.is_gt()),
+                    Compare::Ge => o.is_some_and(|o| o.is_ge()),
+                };
+                Value::I(i64::from(hit))
+            }
+            Step::Select(c, a, b) => {
+                if v[c].i() != 0 {
+                    v[a]
+                } else {
+                    v[b]
+                }
+            }
+            Step::Cast(a) => v[a],
+        };
+        v.push(fit(x, *d));
+    }
+    v.last().copied().unwrap_or(Value::F(0.0))
+}
+
+/// All points of a loop nest, the last loop fastest.
+fn points(extents: &[u64]) -> impl Iterator<Item = Vec<i64>> + '_ {
+    let n: u64 = extents.iter().product();
+    (0..n).map(move |mut i| {
+        let mut p = vec![0i64; extents.len()];
+        for (x, &e) in p.iter_mut().zip(extents).rev() {
+            *x = (i % e) as i64;
+            i /= e;
+        }
+        p
+    })
+}
+
+fn dot(offset: i64, coeffs: &[i64], p: &[i64]) -> i64 {
+    offset + coeffs.iter().zip(p).map(|(c, x)| c * x).sum::<i64>()
+}
+
+struct Memory {
+    inputs: Vec<Vec<Value>>,
+}
+
+impl Memory {
+    fn read(&self, a: &Access, d: DType, p: &[i64]) -> Result<Value, SpecError> {
+        for g in &a.guards {
+            let at = dot(g.offset, &g.coeffs, p);
+            if at < 0 || at >= g.extent {
+                return Ok(if d.is_float() { Value::F(a.fill) } else { Value::I(a.fill as i64) });
+            }
+        }
+        let at = dot(a.offset, &a.strides, p);
+        let buffer = self.inputs.get(a.buffer).ok_or_else(|| SpecError(format!("no input {}", a.buffer)))?;
+        usize::try_from(at)
+            .ok()
+            .and_then(|i| buffer.get(i))
+            .copied()
+            .ok_or_else(|| SpecError(format!("read of element {at} of input {} with {} elements", a.buffer, buffer.len())))
+    }
+}
+
+fn values_of(t: &Tensor) -> Vec<Value> {
+    if t.dtype().is_float() {
+        return t.to_f64s().into_iter().map(Value::F).collect();
+    }
+    t.cast(DType::I64).to_ints().unwrap_or_default().into_iter().map(Value::I).collect()
+}
+
+fn write(out: &mut [Vec<Option<Value>>], a: &Access, p: &[i64], v: Value) -> Result<(), SpecError> {
+    let at = dot(a.offset, &a.strides, p);
+    let buffer = out.get_mut(a.buffer).ok_or_else(|| SpecError(format!("no output {}", a.buffer)))?;
+    let slot = usize::try_from(at).ok().and_then(|i| buffer.get_mut(i)).ok_or_else(|| SpecError(format!("write of element {at}")))?;
+    if slot.replace(v).is_some() {
+        return Err(SpecError(format!("element {at} of output {} written twice", a.buffer)));
+    }
+    Ok(())
+}
+
+/// The kernel's outputs. Errors: an access outside its buffer, an element written twice or never.
+pub fn eval(spec: &KernelSpec, inputs: &[Tensor]) -> Result<Vec<Tensor>, SpecError> {
+    let memory = Memory { inputs: inputs.iter().map(values_of).collect() };
+    let mut out: Vec<Vec<Option<Value>>> = spec.outputs.iter().map(|t| vec![None; t.shape.elements().unwrap_or(0) as usize]).collect();
+    match &spec.body {
+        Body::Rows(r) => rows(r, &memory, &mut out)?,
+        Body::Contract(c) => contract(c, &memory, &mut out)?,
+    }
+    spec.outputs
+        .iter()
+        .zip(out)
+        .map(|(t, v)| {
+            let all: Option<Vec<Value>> = v.into_iter().collect();
+            let all = all.ok_or_else(|| SpecError("an element of an output is never written".into()))?;
+            let shape = t.shape.to_static().unwrap_or_default();
+            Ok(if t.dtype.is_float() {
+                Tensor::from_f64s(t.dtype, &shape, &all.iter().map(|v| v.f()).collect::<Vec<_>>())
+            } else {
+                Tensor::i64(&shape, all.iter().map(|v| v.i()).collect()).cast(t.dtype)
+            })
+        })
+        .collect()
+}
+
+fn rows(r: &Rows, memory: &Memory, out: &mut [Vec<Option<Value>>]) -> Result<(), SpecError> {
+    let inner: Vec<Vec<i64>> = points(&r.inner).collect();
+    for o in points(&r.outer) {
+        let full: Vec<Vec<i64>> = inner.iter().map(|i| o.iter().chain(i).copied().collect()).collect();
+        // A value is its elements along the row, or one for a scalar of the row.
+        let mut values: Vec<Vec<Value>> = vec![];
+        for l in &r.loads {
+            values.push(if l.per_row {
+                vec![memory.read(&l.access, l.dtype, &o)?]
+            } else {
+                full.iter().map(|p| memory.read(&l.access, l.dtype, p)).collect::<Result<_, _>>()?
+            });
+        }
+        for s in &r.steps {
+            let new = match s {
+                RowStep::Map { expr: e, args } => {
+                    let n = args.iter().map(|&a| values[a].len()).max().unwrap_or(1);
+                    (0..n)
+                        .map(|i| expr(e, &args.iter().map(|&a| values[a][if values[a].len() == 1 { 0 } else { i }]).collect::<Vec<_>>()))
+                        .collect()
+                }
+                RowStep::Reduce { monoid, arg, dtype } => {
+                    let wide = if matches!(dtype, DType::F16 | DType::BF16) { DType::F32 } else { *dtype };
+                    let op = match monoid {
+                        Monoid::Sum => Binary::Add,
+                        Monoid::Prod => Binary::Mul,
+                        Monoid::Max => Binary::Max,
+                        Monoid::Min => Binary::Min,
+                        Monoid::And => Binary::And,
+                        Monoid::Or => Binary::Or,
+                    };
+                    // f64 all along, so that this is the exact side of a comparison.
+                    let keep = if wide.is_float() { DType::F64 } else { wide };
+                    let mut it = values[*arg].iter().copied();
+                    let first = it.next().ok_or_else(|| SpecError("an empty row".into()))?;
+                    vec![fit(it.fold(first, |a, x| fit(binary(op, a, x, keep), keep)), *dtype)]
+                }
+            };
+            values.push(new);
+        }
+        for s in &r.stores {
+            let v = &values[s.value];
+            if s.access.strides.len() == o.len() && !(v.len() > 1 && r.inner.is_empty()) && v.len() == 1 {
+                write(out, &s.access, &o, v[0])?;
+            } else {
+                for (i, p) in full.iter().enumerate() {
+                    write(out, &s.access, p, v[if v.len() == 1 { 0 } else { i }])?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn contract(c: &ContractSpec, memory: &Memory, out: &mut [Vec<Option<Value>>]) -> Result<(), SpecError> {
+    let k: Vec<Vec<i64>> = points(&c.k).collect();
+    let join = |parts: &[&[i64]]| parts.concat();
+    for b in points(&c.batch) {
+        for m in points(&c.m) {
+            let a: Vec<Value> = k.iter().map(|k| memory.read(&c.a, c.dtype, &join(&[&b, &m, k]))).collect::<Result<_, _>>()?;
+            for n in points(&c.n) {
+                let int = !c.dtype.is_float();
+                let (mut sum, mut isum) = (0f64, 0i64);
+                for (x, k) in a.iter().zip(&k) {
+                    let y = memory.read(&c.b, c.dtype, &join(&[&b, &n, k]))?;
+                    if int { isum = isum.wrapping_add(x.i().wrapping_mul(y.i())) } else { sum += x.f() * y.f() }
+                }
+                let at = join(&[&b, &m, &n]);
+                let mut inputs = vec![if int { Value::I(isum) } else { Value::F(sum) }];
+                for l in &c.loads {
+                    inputs.push(memory.read(&l.access, l.dtype, &at)?);
+                }
+                write(out, &c.store, &at, expr(&c.epilogue, &inputs))?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,261 @@
+//! What rows share: operand and attribute shorthands, broadcasting, loops over strided views.
+
+use crate::attr::Attrs;
+use crate::graph::{Builder, ValueId};
+use crate::op::*;
+use crate::tensor::Tensor;
+use crate::types::{DType, Dim, Shape, TensorType};
+use rayon::prelude::*;
+
+pub(crate) const fn operand(name: &'static str, types: TypeSet) -> OperandDef {
+    OperandDef { name, types, variadic: false }
+}
+pub(crate) const fn many(name: &'static str, types: TypeSet) -> OperandDef {
+    OperandDef { name, types, variadic: true }
+}
+pub(crate) const fn attr(name: &'static str, ty: AttrType) -> AttrDef {
+    AttrDef { name, ty }
+}
+
+/// Largest result that evaluation will make, in bytes.
+pub(crate) const MAX_BYTES: u64 = 1 << 33;
+
+/// Refuses a result that would not fit the budget.
+pub(crate) fn budget(ty: &TensorType) -> Result<(), OpError> {
+    match ty.shape.elements().and_then(|n| n.checked_mul(8)) {
+        None if !ty.shape.is_static() => Ok(()),
+        Some(b) if b <= MAX_BYTES => Ok(()),
+        _ => Err(OpError::new("E0107", format!("a result of {ty} is over the budget of {MAX_BYTES} bytes"))),
+    }
+}
+
+pub(crate) fn ints<'a>(attrs: &'a Attrs, name: &str) -> Result<&'a [i64], OpError> {
+    attrs.ints(name).ok_or_else(|| OpError::attr(format!("{name} must be integers")))
+}
+pub(crate) fn int(attrs: &Attrs, name: &str) -> Result<i64, OpError> {
+    attrs.int(name).ok_or_else(|| OpError::attr(format!("{name} must be an integer")))
+}
+pub(crate) fn float(attrs: &Attrs, name: &str) -> Result<f64, OpError> {
+    attrs.float(name).ok_or_else(|| OpError::attr(format!("{name} must be a number")))
+}
+pub(crate) fn flag(attrs: &Attrs, name: &str) -> Result<bool, OpError> {
+    attrs.bool(name).ok_or_else(|| OpError::attr(format!("{name} must be true or false")))
+}
+/// An attribute that names an axis of a value of this rank.
+pub(crate) fn axis(attrs: &Attrs, name: &str, rank: usize) -> Result<usize, OpError> {
+    let a = int(attrs, name)?;
+    usize::try_from(a)
+        .ok()
+        .filter(|&a| a < rank)
+        .ok_or_else(|| OpError::attr(format!("{name} = {a} is not an axis of a value of rank {rank}")))
+}
+pub(crate) fn axes(attrs: &Attrs, rank: usize) -> Result<Vec<usize>, OpError> {
+    let v = ints(attrs, "axes")?;
+    let out: Option<Vec<usize>> = v.iter().map(|&a| usize::try_from(a).ok().filter(|&a| a < rank)).collect();
+    out.filter(|o| o.windows(2).all(|w| w[0] < w[1]))
+        .ok_or_else(|| OpError::attr(format!("axes {v:?} are not rising axes of a value of rank {rank}")))
+}
+
+/// The extent two axes broadcast to. A symbol against a number above one is taken as that number; it is checked when it is known.
+fn join(a: &Dim, b: &Dim) -> Option<Dim> {
+    match (a, b) {
+        (Dim::Known(1), d) | (d, Dim::Known(1)) => Some(d.clone()),
+        (a, b) if a == b => Some(a.clone()),
+        (Dim::Known(n), Dim::Sym(_)) | (Dim::Sym(_), Dim::Known(n)) => Some(Dim::Known(*n)),
+        (Dim::Sym(_), Dim::Sym(_)) => Some(a.clone()),
+        _ => None,
+    }
+}
+
+/// numpy broadcasting of several shapes.
+pub(crate) fn broadcast_shapes(shapes: &[&Shape]) -> Result<Shape, OpError> {
+    let rank = shapes.iter().map(|s| s.rank()).max().unwrap_or(0);
+    let mut out = vec![Dim::Known(1); rank];
+    for (i, s) in shapes.iter().enumerate() {
+        let skip = rank - s.rank();
+        for (d, dim) in s.0.iter().enumerate() {
+            let here = &mut out[skip + d];
+            *here = join(here, dim).ok_or_else(|| {
+                OpError::shape(format!("shapes {} do not broadcast: {here} and {dim} on axis {}", list(shapes), skip + d))
+                    .mark(i, format!("axis {d} must be 1 or {here}"))
+                    .note("shapes broadcast from the last axis backwards; each pair must be equal or hold a 1")
+            })?;
+        }
+    }
+    Ok(Shape(out))
+}
+
+fn list(shapes: &[&Shape]) -> String {
+    shapes.iter().map(|s| s.to_string()).collect::<Vec<_>>().join(" and ")
+}
+
+/// Strides to read `t` as if it had `shape` (0 where broadcast).
+pub(crate) fn broadcast_strides(t: &Tensor, shape: &[usize]) -> Vec<isize> {
+    let skip = shape.len() - t.rank();
+    (0..shape.len()).map(|d| if d < skip || t.shape()[d - skip] == 1 { 0 } else { t.strides()[d - skip] }).collect()
+}
+
+/// A view of `t` broadcast to `shape`.
+pub(crate) fn broadcast_to(t: &Tensor, shape: &[usize]) -> Tensor {
+    t.view(shape, &broadcast_strides(t, shape), t.offset())
+}
+
+/// Joins neighbouring axes that every operand walks as one; extent-1 axes vanish.
+fn collapse(shape: &[usize], strides: &[&[isize]]) -> (Vec<usize>, Vec<Vec<isize>>) {
+    let mut dims: Vec<usize> = vec![];
+    let mut out: Vec<Vec<isize>> = vec![vec![]; strides.len()];
+    for (d, &n) in shape.iter().enumerate() {
+        if n == 1 {
+            continue;
+        }
+        let joins = !dims.is_empty() && out.iter().zip(strides).all(|(o, s)| o.last().is_some_and(|&l| l == s[d] * n as isize));
+        if joins {
+            let last = dims.len() - 1;
+            dims[last] *= n;
+            for (o, s) in out.iter_mut().zip(strides) {
+                o[last] = s[d];
+            }
+        } else {
+            dims.push(n);
+            for (o, s) in out.iter_mut().zip(strides) {
+                o.push(s[d]);
+            }
+        }
+    }
+    (dims, out)
+}
+
+/// Elements below which one thread does the work.
+const SERIAL: usize = 1 << 15;
+
+/// `out[i] = f(a[i], b[i])` over two strided operands, in row-major order; parallel over fixed blocks, so equal bits each time.
+pub(crate) fn zip<T: Copy + Sync, U: Copy + Send + Default>(
+    shape: &[usize],
+    a: (&[T], usize, &[isize]),
+    b: (&[T], usize, &[isize]),
+    f: impl Fn(T, T) -> U + Sync,
+) -> Vec<U> {
+    let total: usize = shape.iter().product();
+    let mut out = vec![U::default(); total];
+    if total == 0 {
+        return out;
+    }
+    let (dims, s) = collapse(shape, &[a.2, b.2]);
+    let (inner, sa, sb) = match dims.last() {
+        Some(&n) => (n, s[0][dims.len() - 1], s[1][dims.len() - 1]),
+        None => (1, 0, 0),
+    };
+    let lead = dims.len().saturating_sub(1);
+    // A long single row is cut so that threads share it.
+    let row = |r: usize, start: usize, part: &mut [U]| {
+        let (mut i, mut oa, mut ob) = (r, a.1 as isize, b.1 as isize);
+        for d in (0..lead).rev() {
+            let x = (i % dims[d]) as isize;
+            i /= dims[d];
+            oa += x * s[0][d];
+            ob += x * s[1][d];
+        }
+        oa += start as isize * sa;
+        ob += start as isize * sb;
+        let n = part.len();
+        match (sa, sb) {
+            (1, 1) => {
+                let (x, y) = (&a.0[oa as usize..][..n], &b.0[ob as usize..][..n]);
+                for ((o, &x), &y) in part.iter_mut().zip(x).zip(y) {
+                    *o = f(x, y);
+                }
+            }
+            (1, 0) => {
+                let y = b.0[ob as usize];
+                for (o, &x) in part.iter_mut().zip(&a.0[oa as usize..][..n]) {
+                    *o = f(x, y);
+                }
+            }
+            (0, 1) => {
+                let x = a.0[oa as usize];
+                for (o, &y) in part.iter_mut().zip(&b.0[ob as usize..][..n]) {
+                    *o = f(x, y);
+                }
+            }
+            _ => {
+                for (k, o) in part.iter_mut().enumerate() {
+                    let k = k as isize;
+                    *o = f(a.0[(oa + k * sa) as usize], b.0[(ob + k * sb) as usize]);
+                }
+            }
+        }
+    };
+    if total < SERIAL {
+        out.chunks_mut(inner).enumerate().for_each(|(r, part)| row(r, 0, part));
+    } else if inner >= SERIAL {
+        let piece = SERIAL / 2;
+        out.par_chunks_mut(inner).enumerate().for_each(|(r, whole)| {
+            whole.par_chunks_mut(piece).enumerate().for_each(|(p, part)| row(r, p * piece, part));
+        });
+    } else {
+        let group = (SERIAL / inner).max(1);
+        out.par_chunks_mut(inner * group).enumerate().for_each(|(g, block)| {
+            block.chunks_mut(inner).enumerate().for_each(|(k, part)| row(g * group + k, 0, part));
+        });
+    }
+    out
+}
+
+/// `out[i] = f(x[i])` over a contiguous slice.
+pub(crate) fn map<T: Copy + Sync, U: Copy + Send + Default>(x: &[T], f: impl Fn(T) -> U + Sync) -> Vec<U> {
+    let mut out = vec![U::default(); x.len()];
+    if x.len() < SERIAL {
+        out.iter_mut().zip(x).for_each(|(o, &x)| *o = f(x));
+    } else {
+        out.par_chunks_mut(SERIAL).zip(x.par_chunks(SERIAL)).for_each(|(o, x)| o.iter_mut().zip(x).for_each(|(o, &x)| *o = f(x)));
+    }
+    out
+}
+
+/// Types of a composite: those of its definition.
+pub(crate) fn infer_by(expand: Expand, a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
+    let (b, out) = build(expand, a.operands, a.attrs)?;
+    Ok(out.into_iter().map(|v| b.ty(v).clone()).collect())
+}
+
+fn build(expand: Expand, operands: &[TensorType], attrs: &Attrs) -> Result<(Builder, Vec<ValueId>), OpError> {
+    let mut b = Builder::new("composite");
+    let inputs: Vec<ValueId> = operands.iter().enumerate().map(|(i, t)| b.input(&i.to_string(), t.clone())).collect();
+    let out = expand(&mut b, &inputs, attrs)?;
+    Ok((b, out))
+}
+
+/// Value of a composite: that of its definition.
+pub(crate) fn eval_by(expand: Expand, a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
+    let types: Vec<TensorType> = a.operands.iter().map(Tensor::ty).collect();
+    let (mut b, out) = build(expand, &types, a.attrs)?;
+    for (i, v) in out.iter().enumerate() {
+        b.output(&i.to_string(), *v);
+    }
+    let g = b.finish();
+    let program = crate::graph::Program { functions: [(g.name.clone(), g)].into() };
+    crate::eval::run(&program, "composite", a.operands, &crate::eval::NoWeights).map_err(|d| OpError::new("E0606", d.message))
+}
+
+/// Shorthands for definitions of composites.
+pub(crate) trait Compose {
+    fn call(&mut self, op: &str, x: &[ValueId]) -> Result<ValueId, OpError>;
+    fn number(&mut self, v: f64, like: ValueId) -> ValueId;
+    fn reduced(&mut self, op: &str, x: ValueId, axes: &[usize]) -> Result<ValueId, OpError>;
+}
+
+impl Compose for Builder {
+    fn call(&mut self, op: &str, x: &[ValueId]) -> Result<ValueId, OpError> {
+        self.op(op, x, Attrs::new())
+    }
+    /// A constant of another value's number type.
+    fn number(&mut self, v: f64, like: ValueId) -> ValueId {
+        let d: DType = self.ty(like).dtype;
+        self.constant(Tensor::from_f64s(d, &[], &[v]))
+    }
+    /// A reduction that keeps its axes.
+    fn reduced(&mut self, op: &str, x: ValueId, axes: &[usize]) -> Result<ValueId, OpError> {
+        let axes: Vec<i64> = axes.iter().map(|&a| a as i64).collect();
+        self.op(op, &[x], Attrs::new().with("axes", axes).with("keepdims", true))
+    }
+}
