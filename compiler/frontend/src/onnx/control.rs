@@ -1,0 +1,316 @@
+//! Operators over subgraphs. Conditions and trip counts known at import are resolved there: branches are inlined, loops unrolled. A
+//! branch on a run-time condition becomes two functions of the program and an `ml.if`.
+
+use super::context::{Context, R, V};
+use super::frame::{Frame, Scope, Slot};
+use super::importer::Importer;
+use super::ops::{Import, Row};
+use crate::proto::GraphProto;
+use tahoma_core::{Attr, Attrs, DType, Dim, Graph, OpError, Port, Shape, Tensor, TensorType, ValueId};
+
+pub(super) static ROWS: &[Row] = &[
+    Row::new("If", 1, Import::Slots(if_)),
+    Row::new("Loop", 1, Import::Slots(loop_)),
+    Row::new("Scan", 8, Import::Slots(scan8)),
+    Row::new("Scan", 9, Import::Slots(scan)),
+    Row::new("SequenceMap", 17, Import::Slots(sequence_map)),
+];
+
+fn body<'m>(cx: &Context<'_, 'm>, name: &str) -> R<&'m GraphProto> {
+    cx.attrs.graph(name).ok_or_else(|| OpError::attr(format!("needs attribute {name:?} (a graph)")))
+}
+
+fn if_(cx: &mut Context) -> R<Vec<Slot>> {
+    let cond = cx.input(0)?;
+    let (then, other) = (body(cx, "then_branch")?, body(cx, "else_branch")?);
+    if let Some(t) = cx.constant_of(cond) {
+        let value = t.first_bool().ok_or_else(|| OpError::dtype(format!("the condition must be one bool, not {}", t.ty())))?;
+        return cx.imp.subgraph(if value { then } else { other }, vec![]);
+    }
+    let cond = scalar_bool(cx, cond)?;
+    let (a, b) = (branch(cx.imp, then, "then")?, branch(cx.imp, other, "else")?);
+    if a.graph.outputs.len() != b.graph.outputs.len() {
+        return Err(OpError::new("E0202", format!("branches give {} and {} results", a.graph.outputs.len(), b.graph.outputs.len())));
+    }
+    let mut types = Vec::new();
+    for (i, (x, y)) in a.graph.outputs.iter().zip(&b.graph.outputs).enumerate() {
+        let (x, y) = (a.graph.ty(x.value), b.graph.ty(y.value));
+        if x.dtype != y.dtype || x.rank() != y.rank() {
+            return Err(OpError::shape(format!("result {i} is {x} in one branch and {y} in the other"))
+                .note("with a condition known only at run time both branches must give the same number type and rank"));
+        }
+        let join = |(k, (m, n)): (usize, (&Dim, &Dim))| if m == n { m.clone() } else { Dim::sym(&format!("{}.if{i}.{k}", a.graph.name)) };
+        types.push(TensorType::new(x.dtype, Shape(x.shape.0.iter().zip(&y.shape.0).enumerate().map(join).collect())));
+    }
+    let mut args: Vec<ValueId> = a.captures.iter().map(|c| c.0).collect();
+    args.extend(b.captures.iter().map(|c| c.0).filter(|v| !a.captures.iter().any(|c| c.0 == *v)));
+    let mut attributes = Attrs::new();
+    for (key, branch) in [("then", a), ("else", b)] {
+        let graph = close(branch, &args, |v| cx.ty(v));
+        attributes = attributes.with(key, Attr::Func(graph.name.as_str().into()));
+        cx.imp.functions.insert(graph.name.clone(), graph);
+    }
+    let mut operands = vec![cond];
+    operands.extend(args);
+    let def = tahoma_core::ops::find("if").ok_or_else(|| OpError::new("E0901", "the op table has no ml.if"))?;
+    let out = cx.b().structure(def, &operands, attributes, types)?;
+    Ok(out.into_iter().map(Slot::Value).collect())
+}
+
+/// ONNX allows a condition of shape [1].
+fn scalar_bool(cx: &mut Context, v: V) -> R<V> {
+    if cx.dtype(v) != DType::Bool {
+        return Err(OpError::dtype(format!("the condition must be bool, not {}", cx.ty(v))));
+    }
+    cx.reshape(v, &[])
+}
+
+struct Branch {
+    graph: Graph,
+    captures: Vec<(ValueId, ValueId)>,
+}
+
+/// Builds a subgraph as a function whose inputs are what it captured.
+fn branch<'m>(imp: &mut Importer<'m>, g: &'m GraphProto, what: &str) -> R<Branch> {
+    let name = imp.fresh_name(what);
+    let outer = imp.scope();
+    let scope = Scope { opsets: outer.opsets.clone(), attrs: outer.attrs.clone(), within: outer.within.clone(), ..Scope::default() };
+    let origin = imp.builder_ref().origin().clone();
+    imp.frames.push(Frame::new(&name));
+    imp.builder().set_origin(origin);
+    imp.frame().scopes.push(scope);
+    let result = imp.subgraph(g, vec![]);
+    let Some(mut frame) = imp.frames.pop() else {
+        return Err(OpError::new("E0901", "the import lost its frame"));
+    };
+    for (o, slot) in g.output.iter().zip(result?) {
+        frame.builder.output(o.name(), value(slot)?);
+    }
+    Ok(Branch { graph: frame.builder.finish(), captures: frame.captures })
+}
+
+/// Gives a branch the inputs `args`, in that order; those it does not use are inputs all the same.
+fn close(b: Branch, args: &[ValueId], ty: impl Fn(ValueId) -> TensorType) -> Graph {
+    let mut g = b.graph;
+    let mut inputs = Vec::with_capacity(args.len());
+    for (i, &a) in args.iter().enumerate() {
+        let value = match b.captures.iter().find(|c| c.0 == a) {
+            Some(c) => c.1,
+            None => {
+                g.types.push(ty(a));
+                ValueId(g.types.len() as u32 - 1)
+            }
+        };
+        inputs.push(Port { name: format!("arg{i}"), value });
+    }
+    g.inputs = inputs;
+    g
+}
+
+fn loop_(cx: &mut Context) -> R<Vec<Slot>> {
+    let g = body(cx, "body")?;
+    let trips = match cx.try_opt(0)? {
+        None => None,
+        Some(v) => Some(cx.ints_of(v).and_then(|v| v.first().copied()).ok_or_else(|| cx.not_constant(0))?),
+    };
+    let mut cond = match cx.try_opt(1)? {
+        None => true,
+        Some(v) => cx.constant_of(v).and_then(|t| t.first_bool()).ok_or_else(|| cx.not_constant(1))?,
+    };
+    let mut carried: Vec<Slot> = cx.slots.iter().skip(2).map(|s| s.clone().unwrap_or(Slot::Optional(None))).collect();
+    let k = carried.len();
+    if g.input.len() != k + 2 || g.output.len() < k + 1 {
+        return Err(OpError::new("E0202", format!("{k} carried values need a body with {} inputs, it has {}", k + 2, g.input.len())));
+    }
+    let mut stacked: Vec<Vec<V>> = vec![vec![]; g.output.len() - 1 - k];
+    let mut i = 0i64;
+    while cond && trips.is_none_or(|t| i < t) {
+        if i as usize >= cx.imp.options.budget.trips {
+            return Err(OpError::new("E0107", format!("the loop runs more than {} times", cx.imp.options.budget.trips)));
+        }
+        let mut args = vec![Slot::Value(cx.int(i)), Slot::Value(cx.constant(Tensor::bool(&[], vec![cond])))];
+        args.append(&mut carried);
+        let mut out = cx.imp.subgraph(g, args)?.into_iter();
+        let next = out.next();
+        carried = out.by_ref().take(k).collect();
+        for (s, v) in stacked.iter_mut().zip(out) {
+            s.push(value(v)?);
+        }
+        cond = match next {
+            Some(Slot::Value(v)) => cx.constant_of(v).and_then(|t| t.first_bool()).ok_or_else(|| {
+                cx.unsupported("a loop whose condition is computed from run-time values").note("give the inputs it depends on as constants")
+            })?,
+            _ => return Ok(unknowns(g.output.len() - 1)),
+        };
+        i += 1;
+    }
+    for (j, s) in stacked.into_iter().enumerate() {
+        carried.push(stack(cx, s, 0, g, k + 1 + j)?);
+    }
+    Ok(carried)
+}
+
+fn unknowns(n: usize) -> Vec<Slot> {
+    vec![Slot::Unknown; n]
+}
+
+/// The tensor of a slot; an unknown is an error that was reported where it arose.
+fn value(s: Slot) -> R<V> {
+    match s {
+        Slot::Value(v) => Ok(v),
+        _ => Err(OpError::new("E0202", "a subgraph's result could not be made (see the error inside it)")),
+    }
+}
+
+/// Joins per-trip values along a new axis; without trips the body's declaration gives the shape.
+fn stack(cx: &mut Context, vs: Vec<V>, axis: usize, g: &GraphProto, output: usize) -> R<Slot> {
+    if vs.is_empty() {
+        use crate::proto::{tensor_shape_proto::dimension, type_proto};
+        let Some(type_proto::Value::TensorType(t)) = g.output[output].r#type.as_ref().and_then(|t| t.value.as_ref()) else {
+            return Ok(Slot::Missing("a loop without trips, whose body does not declare this result's type".into()));
+        };
+        let Ok(dtype) = crate::tensor_proto::dtype(t.elem_type()) else {
+            return Ok(Slot::Missing("its number type is not supported".into()));
+        };
+        let mut dims = vec![0usize];
+        for d in t.shape.iter().flat_map(|s| &s.dim) {
+            match d.value {
+                Some(dimension::Value::DimValue(n)) if (0..1 << 32).contains(&n) => dims.push(n as usize),
+                _ => dims.push(0),
+            }
+        }
+        let empty = Tensor::from_bytes(dtype, &dims, &[]).ok_or_else(|| OpError::shape("no trips"))?;
+        return Ok(Slot::Value(cx.constant(empty)));
+    }
+    let rank = cx.rank(vs[0]);
+    let axis = axis.min(rank);
+    let vs: Vec<V> = vs.into_iter().map(|v| cx.unsqueeze(v, axis)).collect::<R<_>>()?;
+    Ok(Slot::Value(cx.concat(&vs, axis)?))
+}
+
+/// One scan over `length` steps; gives states and stacked outputs.
+fn scan_steps<'m>(
+    cx: &mut Context<'_, 'm>,
+    g: &'m GraphProto,
+    mut states: Vec<Slot>,
+    inputs: &[(V, usize, bool)],
+    length: usize,
+    outputs: &[(i64, bool)],
+) -> R<Vec<Slot>> {
+    let n = states.len();
+    if g.input.len() != n + inputs.len() || g.output.len() != n + outputs.len() {
+        return Err(OpError::new("E0202", "the body's inputs and outputs do not match the operands"));
+    }
+    let mut stacked: Vec<Vec<V>> = vec![vec![]; outputs.len()];
+    for t in 0..length {
+        let mut args = states;
+        for &(x, axis, reverse) in inputs {
+            let at = if reverse { length - 1 - t } else { t };
+            let s = cx.slice(x, axis, at, 1)?;
+            args.push(Slot::Value(cx.squeeze(s, &[axis])?));
+        }
+        let mut out = cx.imp.subgraph(g, args)?.into_iter();
+        states = out.by_ref().take(n).collect();
+        for (s, v) in stacked.iter_mut().zip(out) {
+            s.push(value(v)?);
+        }
+    }
+    for (j, (mut s, &(axis, reverse))) in stacked.into_iter().zip(outputs).enumerate() {
+        if reverse {
+            s.reverse();
+        }
+        let rank = s.first().map_or(1, |v| cx.rank(*v) + 1);
+        let axis = cx.axis(axis, rank)?;
+        states.push(stack(cx, s, axis, g, n + j)?);
+    }
+    Ok(states)
+}
+
+fn scan(cx: &mut Context) -> R<Vec<Slot>> {
+    let g = body(cx, "body")?;
+    let m = cx.attrs.int("num_scan_inputs").unwrap_or(0);
+    let total = cx.count();
+    let m = usize::try_from(m).ok().filter(|&m| m >= 1 && m <= total).ok_or_else(|| OpError::attr("num_scan_inputs is out of range"))?;
+    let n = total - m;
+    let states: Vec<Slot> = cx.inputs()?[..n].iter().map(|&v| Slot::Value(v)).collect();
+    let pick = |a: Option<&[i64]>, i: usize| a.and_then(|a| a.get(i).copied()).unwrap_or(0);
+    let (in_axes, in_dirs) = (cx.attrs.ints("scan_input_axes"), cx.attrs.ints("scan_input_directions"));
+    let (out_axes, out_dirs) = (cx.attrs.ints("scan_output_axes"), cx.attrs.ints("scan_output_directions"));
+    let (mut inputs, mut length) = (vec![], None);
+    for i in 0..m {
+        let v = cx.input(n + i)?;
+        let axis = cx.axis(pick(in_axes, i), cx.rank(v))?;
+        let len = cx.dim(v, axis)?;
+        if length.replace(len).is_some_and(|l| l != len) {
+            return Err(OpError::shape("scan inputs have different lengths").mark(n + i, format!("axis {axis} must agree")));
+        }
+        inputs.push((v, axis, pick(in_dirs, i) == 1));
+    }
+    let length = bounded(cx, length.unwrap_or(0))?;
+    let k = g.output.len().saturating_sub(n);
+    let outputs: Vec<(i64, bool)> = (0..k).map(|i| (pick(out_axes, i), pick(out_dirs, i) == 1)).collect();
+    scan_steps(cx, g, states, &inputs, length, &outputs)
+}
+
+fn bounded(cx: &Context, length: usize) -> R<usize> {
+    let most = cx.imp.options.budget.trips;
+    if length > most { Err(OpError::new("E0107", format!("the scan has {length} steps, more than {most}"))) } else { Ok(length) }
+}
+
+/// Scan of operator set 8: a batch axis in front, an optional first operand with sequence lengths.
+fn scan8(cx: &mut Context) -> R<Vec<Slot>> {
+    let g = body(cx, "body")?;
+    if cx.try_opt(0)?.is_some() {
+        return Err(cx.unsupported("Scan with sequence lengths"));
+    }
+    let m = usize::try_from(cx.attrs.int("num_scan_inputs").unwrap_or(0)).unwrap_or(0);
+    let total = cx.count() - 1;
+    if m < 1 || m > total {
+        return Err(OpError::attr("num_scan_inputs is out of range"));
+    }
+    let n = total - m;
+    let dirs = cx.attrs.ints("directions");
+    let operands: Vec<V> = (1..=total).map(|i| cx.input(i)).collect::<R<_>>()?;
+    let batch = cx.dim(operands[0], 0)?;
+    let length = cx.dim(operands[n], 1)?;
+    let (batch, length) = (bounded(cx, batch)?, bounded(cx, length)?);
+    let k = g.output.len().saturating_sub(n);
+    let mut results: Vec<Vec<V>> = vec![vec![]; n + k];
+    for b in 0..batch {
+        let mut one = Vec::new();
+        for &v in &operands {
+            let s = cx.slice(v, 0, b, 1)?;
+            one.push(cx.squeeze(s, &[0])?);
+        }
+        let states = one[..n].iter().map(|&v| Slot::Value(v)).collect();
+        let inputs: Vec<(V, usize, bool)> =
+            one[n..].iter().enumerate().map(|(i, &v)| (v, 0, dirs.and_then(|d| d.get(i)) == Some(&1))).collect();
+        let out = scan_steps(cx, g, states, &inputs, length, &vec![(0, false); k])?;
+        for (r, s) in results.iter_mut().zip(out) {
+            r.push(value(s)?);
+        }
+    }
+    results.into_iter().enumerate().map(|(i, vs)| stack(cx, vs, 0, g, i)).collect()
+}
+
+fn sequence_map(cx: &mut Context) -> R<Vec<Slot>> {
+    let g = body(cx, "body")?;
+    let Some(Some(Slot::Sequence(first))) = cx.slots.first().cloned() else {
+        return Err(OpError::dtype("the first operand must be a sequence"));
+    };
+    let rest: Vec<Slot> = cx.slots[1..].iter().map(|s| s.clone().unwrap_or(Slot::Optional(None))).collect();
+    let mut out: Vec<Vec<V>> = vec![vec![]; g.output.len()];
+    for (i, v) in first.iter().enumerate() {
+        let mut args = vec![Slot::Value(*v)];
+        for r in &rest {
+            args.push(match r {
+                Slot::Sequence(s) => Slot::Value(*s.get(i).ok_or_else(|| OpError::shape("the sequences have different lengths"))?),
+                other => other.clone(),
+            });
+        }
+        for (o, s) in out.iter_mut().zip(cx.imp.subgraph(g, args)?) {
+            o.push(value(s)?);
+        }
+    }
+    Ok(out.into_iter().map(Slot::Sequence).collect())
+}
