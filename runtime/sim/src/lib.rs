@@ -1,1 +1,3 @@
-//! tahoma-sim
+//! Machines on the host: the NeuronCore simulator and the PTX emulator. No MLIR.
+
+pub mod nki;

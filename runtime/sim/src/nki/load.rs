@@ -1,0 +1,417 @@
+//! From a [`Program`] to what runs fast: names become slots, affine offsets become vectors of factors, views become patterns, last
+//! uses become frees, and each instruction gets its engine and its time. Shape rules that no loop variable can change are checked here.
+
+use super::{Fault, legal, time};
+use std::collections::HashMap;
+use tahoma_core::DType;
+use tahoma_machine::trn2::isa::{Role, Types};
+use tahoma_machine::trn2::ops::{ActDef, AluDef, activation, alu_op};
+use tahoma_machine::trn2::program::{Access, Affine, Instr, Mem, Program, Stmt, Sub, Value, View};
+use tahoma_machine::trn2::{Engine, InstrDef, Machine};
+
+/// `c + Σ factor · vars[i]`
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lin {
+    pub(crate) c: i64,
+    pub(crate) terms: Vec<(usize, i64)>,
+}
+
+impl Lin {
+    pub(crate) fn at(&self, vars: &[i64]) -> i64 {
+        self.terms.iter().fold(self.c, |s, &(v, k)| s + k * vars[v])
+    }
+}
+
+/// A tensor of the kernel; tiles in loops reuse theirs.
+#[derive(Clone, Debug)]
+pub(crate) struct Slot {
+    pub(crate) name: String,
+    pub(crate) dtype: DType,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) mem: Mem,
+    pub(crate) is_param: bool,
+    pub(crate) line: u32,
+}
+
+impl Slot {
+    pub(crate) fn parts(&self) -> usize {
+        if self.mem.is_hbm() { 1 } else { self.shape.first().copied().unwrap_or(1) }
+    }
+    /// Elements per partition; of all of an HBM tensor.
+    pub(crate) fn row(&self) -> usize {
+        self.shape.iter().skip(!self.mem.is_hbm() as usize).product()
+    }
+    pub(crate) fn row_bytes(&self) -> usize {
+        self.dtype.bytes_for(self.row())
+    }
+}
+
+/// An operand: where it starts and how it steps.
+#[derive(Clone, Debug)]
+pub(crate) struct Acc {
+    pub(crate) slot: usize,
+    pub(crate) mem: Mem,
+    pub(crate) dtype: DType,
+    /// First element in the tensor's row-major order.
+    pub(crate) off: Lin,
+    /// Partitions of a tile; 1 in HBM.
+    pub(crate) parts: usize,
+    /// Extents as written, partitions first for tiles.
+    pub(crate) dims: Vec<usize>,
+    /// `(step, count)` of the free dimensions (HBM: of all but a gathered one), merged where contiguous, outermost first, never empty.
+    pub(crate) free: Vec<(i64, usize)>,
+    /// Elements per partition.
+    pub(crate) n: usize,
+    /// Least and greatest offset the free pattern reaches from its start.
+    pub(crate) reach: (i64, i64),
+    /// Per subscript: start, distance to the last index, extent.
+    pub(crate) checks: Vec<(Lin, i64, usize)>,
+    /// Gathered rows: step per index value, and the index tile.
+    pub(crate) rows: Option<(i64, Box<Acc>)>,
+}
+
+impl Acc {
+    pub(crate) fn contiguous(&self) -> bool {
+        self.free.last().is_some_and(|d| d.0 == 1 || d.1 == 1)
+    }
+    /// Elements over all partitions, or gathered rows.
+    pub(crate) fn total(&self) -> usize {
+        self.n * self.parts * self.rows.as_ref().map_or(1, |r| r.1.parts)
+    }
+    /// Elements in one contiguous run.
+    pub(crate) fn run(&self) -> usize {
+        match self.free.last() {
+            Some(&(1, n)) => n,
+            _ => 1,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Arg {
+    Acc(Acc),
+    Num(f64),
+    Int(Lin),
+    Bool(bool),
+    Positive(Lin),
+    Alu(&'static AluDef),
+    Act(&'static ActDef),
+    Name(String),
+    Text,
+    Pattern(Vec<[i64; 2]>),
+    Ints(Vec<i64>),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Op {
+    pub(crate) def: &'static InstrDef,
+    pub(crate) line: u32,
+    pub(crate) args: Vec<Option<Arg>>,
+    pub(crate) engine: Engine,
+    pub(crate) cost: time::Cost,
+}
+
+impl Op {
+    pub(crate) fn arg(&self, name: &str) -> Option<&Arg> {
+        self.args[self.def.operand(name)?].as_ref()
+    }
+    pub(crate) fn acc(&self, name: &str) -> Option<&Acc> {
+        match self.arg(name) {
+            Some(Arg::Acc(a)) => Some(a),
+            _ => None,
+        }
+    }
+    pub(crate) fn alu(&self, name: &str) -> Option<&'static AluDef> {
+        match self.arg(name) {
+            Some(Arg::Alu(a)) => Some(a),
+            _ => None,
+        }
+    }
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        matches!(self.arg(name), Some(Arg::Bool(true)))
+    }
+    pub(crate) fn name(&self, name: &str) -> Option<&str> {
+        match self.arg(name) {
+            Some(Arg::Name(n)) => Some(n),
+            _ => None,
+        }
+    }
+    /// Tile operands with their keywords and whether they are written.
+    pub(crate) fn tiles(&self) -> impl Iterator<Item = (&'static str, &Acc, bool)> {
+        self.def.operands.iter().zip(&self.args).filter_map(|(d, a)| match a {
+            Some(Arg::Acc(a)) => Some((d.name, a, d.role.writes())),
+            _ => None,
+        })
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum Node {
+    Alloc(usize),
+    Free(usize),
+    For { var: usize, count: usize, body: Vec<Node> },
+    Op(Box<Op>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Loaded<'a> {
+    pub(crate) kernel: &'a str,
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) params: usize,
+    pub(crate) vars: usize,
+    pub(crate) body: Vec<Node>,
+    pub(crate) returns: Vec<usize>,
+}
+
+struct Loader<'a> {
+    program: &'a Program,
+    machine: &'static Machine,
+    slots: Vec<Slot>,
+    vars: usize,
+    names: HashMap<String, usize>,
+    open: HashMap<String, usize>,
+}
+
+pub(crate) fn load<'a>(program: &'a Program, machine: &'static Machine) -> Result<Loaded<'a>, Fault> {
+    let mut l = Loader { program, machine, slots: vec![], vars: 0, names: HashMap::new(), open: HashMap::new() };
+    for p in &program.params {
+        l.declare(&p.name, p.dtype, &p.shape, Mem::SharedHbm, true, 0)?;
+    }
+    let body = l.block(&program.body)?;
+    let mut returns = vec![];
+    for r in &program.returns {
+        match l.names.get(r) {
+            Some(&s) if l.slots[s].mem == Mem::SharedHbm && !l.slots[s].is_param => returns.push(s),
+            _ => return Err(l.fault("output-buffer", 0, "return", r, "outputs must be nl.ndarray tensors in nl.shared_hbm")),
+        }
+    }
+    Ok(Loaded { kernel: &program.name, slots: l.slots, params: program.params.len(), vars: l.vars, body, returns })
+}
+
+impl Loader<'_> {
+    fn fault(&self, rule: &'static str, line: u32, instruction: &str, operand: &str, message: impl Into<String>) -> Fault {
+        Fault {
+            rule,
+            kernel: self.program.name.clone(),
+            line,
+            instruction: instruction.into(),
+            operand: operand.into(),
+            message: message.into(),
+        }
+    }
+
+    fn declare(&mut self, name: &str, dtype: DType, shape: &[usize], mem: Mem, is_param: bool, line: u32) -> Result<usize, Fault> {
+        let bad = |rule, m: String| self.fault(rule, line, "nl.ndarray", name, m);
+        if !Types::Any.allows(dtype) {
+            return Err(bad("dtype", format!("{dtype} is not a type of trn2; it has {}", Types::Any.describe())));
+        }
+        if shape.contains(&0) || shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).is_none_or(|n| n > 1 << 40) {
+            return Err(bad("shape", format!("extents must be positive and not astronomical; got {shape:?}")));
+        }
+        if !mem.is_hbm() {
+            if shape.len() < 2 {
+                return Err(bad("shape", format!("a tile has a partition and at least one free dimension; got {shape:?}")));
+            }
+            if shape[0] > self.machine.partitions {
+                return Err(bad("partitions", format!("a tile has at most {} partitions; got {}", self.machine.partitions, shape[0])));
+            }
+        }
+        let slot = Slot { name: name.into(), dtype, shape: shape.to_vec(), mem, is_param, line };
+        let (bytes, limit) = (
+            slot.row_bytes(),
+            match mem {
+                Mem::Sbuf => self.machine.sbuf_partition_bytes,
+                Mem::Psum => self.machine.psum_banks * self.machine.psum_bank_bytes,
+                _ => usize::MAX,
+            },
+        );
+        if bytes > limit {
+            let what = if mem == Mem::Psum { "psum-capacity" } else { "sbuf-capacity" };
+            return Err(bad(what, format!("one tile of {bytes} bytes per partition; there are {limit}")));
+        }
+        self.slots.push(slot);
+        self.names.insert(name.into(), self.slots.len() - 1);
+        Ok(self.slots.len() - 1)
+    }
+
+    fn block(&mut self, stmts: &[Stmt]) -> Result<Vec<Node>, Fault> {
+        let outer = self.names.clone();
+        let mut nodes = vec![];
+        // Tiles of this block with the number of nodes after their last use.
+        let mut last: Vec<(usize, usize)> = vec![];
+        for s in stmts {
+            match s {
+                Stmt::Comment(_) => continue,
+                Stmt::Alloc { name, dtype, shape, mem, line } => {
+                    let slot = self.declare(name, *dtype, shape, *mem, false, line.0)?;
+                    nodes.push(Node::Alloc(slot));
+                    last.push((slot, nodes.len()));
+                }
+                Stmt::For { var, count, body } => {
+                    let id = self.vars;
+                    self.vars += 1;
+                    let shadowed = self.open.insert(var.clone(), id);
+                    let body = self.block(body)?;
+                    match shadowed {
+                        Some(v) => self.open.insert(var.clone(), v),
+                        None => self.open.remove(var),
+                    };
+                    nodes.push(Node::For { var: id, count: *count, body });
+                }
+                Stmt::Instr(i) => {
+                    let op = self.instruction(i)?;
+                    nodes.push(Node::Op(Box::new(op)));
+                }
+            }
+            if let Some(node) = nodes.last() {
+                let used = slots_of(node);
+                let n = nodes.len();
+                last.iter_mut().filter(|l| used.contains(&l.0)).for_each(|l| l.1 = n);
+            }
+        }
+        // Names made here end with the block, but outputs of the kernel are named again by `return`.
+        if !self.open.is_empty() {
+            self.names = outer;
+        }
+        last.retain(|l| !self.slots[l.0].mem.is_hbm());
+        last.sort_by_key(|l| std::cmp::Reverse(l.1));
+        for (slot, at) in last {
+            nodes.insert(at, Node::Free(slot));
+        }
+        Ok(nodes)
+    }
+
+    fn lin(&self, a: &Affine, i: &Instr, operand: &str) -> Result<Lin, Fault> {
+        let mut terms = vec![];
+        for (v, k) in &a.terms {
+            match self.open.get(v) {
+                Some(&id) => terms.push((id, *k)),
+                None => return Err(self.fault("name", i.line.0, i.def.name, operand, format!("{v:?} is not an open loop's variable"))),
+            }
+        }
+        Ok(Lin { c: a.constant, terms })
+    }
+
+    fn instruction(&self, i: &Instr) -> Result<Op, Fault> {
+        let mut args = vec![];
+        for (d, v) in i.def.operands.iter().zip(&i.args) {
+            let wrong = |what: &str| self.fault("operand", i.line.0, i.def.name, d.name, what.to_string());
+            args.push(match v {
+                None if d.default.is_none() => return Err(wrong("must be given")),
+                None => None,
+                Some(Value::Tile(a)) => Some(Arg::Acc(self.access(a, i, d.name)?)),
+                Some(Value::Float(x)) => Some(Arg::Num(*x)),
+                Some(Value::Int(a)) if matches!(d.role, Role::Int) => Some(Arg::Int(self.lin(a, i, d.name)?)),
+                Some(Value::Int(a)) if a.is_constant() => Some(Arg::Num(a.constant as f64)),
+                Some(Value::Int(_)) => return Err(wrong("takes a constant")),
+                Some(Value::Bool(b)) => Some(Arg::Bool(*b)),
+                Some(Value::Positive(a)) => Some(Arg::Positive(self.lin(a, i, d.name)?)),
+                Some(Value::Text(_)) => Some(Arg::Text),
+                Some(Value::Pattern(p)) => Some(Arg::Pattern(p.clone())),
+                Some(Value::Ints(v)) => Some(Arg::Ints(v.clone())),
+                Some(Value::Name(n)) => Some(match d.role {
+                    Role::Alu => Arg::Alu(alu_op(n).ok_or_else(|| wrong(&format!("nl.{n} is not an ALU operator of trn2")))?),
+                    Role::Act => Arg::Act(activation(n).ok_or_else(|| wrong(&format!("nl.{n} is not an activation function of trn2")))?),
+                    _ => Arg::Name(n.clone()),
+                }),
+            });
+        }
+        let mut op = Op { def: i.def, line: i.line.0, args, engine: i.def.engines[0], cost: time::Cost::default() };
+        let fail =
+            |(rule, operand, message): (&'static str, &'static str, String)| self.fault(rule, i.line.0, i.def.name, operand, message);
+        op.engine = legal::engine(&op).map_err(fail)?;
+        legal::check(&op, &self.slots, self.machine).map_err(fail)?;
+        op.cost = time::cost(&op, self.machine);
+        Ok(op)
+    }
+
+    fn access(&self, a: &Access, i: &Instr, operand: &str) -> Result<Acc, Fault> {
+        let fail = |rule, m: String| Err(self.fault(rule, i.line.0, i.def.name, operand, m));
+        let Some(&slot) = self.names.get(&a.base) else { return fail("name", format!("{:?} is not a tensor here", a.base)) };
+        let s = &self.slots[slot];
+        let hbm = s.mem.is_hbm();
+        let strides: Vec<i64> = (0..s.shape.len()).map(|d| s.shape[d + 1..].iter().product::<usize>() as i64).collect();
+        let (mut off, mut dims, mut checks, mut rows) = (Lin::default(), vec![], vec![], None);
+        match &a.view {
+            View::Whole => dims.extend(strides.iter().copied().zip(s.shape.iter().copied())),
+            View::Slices(subs) => {
+                if subs.len() != s.shape.len() {
+                    return fail("shape", format!("{} subscripts for {}{:?}", subs.len(), s.name, s.shape));
+                }
+                let mut total = Affine::default();
+                for (d, sub) in subs.iter().enumerate() {
+                    let (start, len, step) = match sub {
+                        Sub::At(at) => (at, 1, 1),
+                        Sub::Range { start, len, step } => (start, *len, *step as i64),
+                    };
+                    total = total.add_scaled(start, strides[d]);
+                    checks.push((self.lin(start, i, operand)?, (len as i64 - 1) * step, s.shape[d]));
+                    if !matches!(sub, Sub::At(_)) || (d == 0 && !hbm) {
+                        dims.push((strides[d] * step, len));
+                    }
+                    if d == 0 && !hbm && step != 1 && len > 1 {
+                        return fail("partition-step", format!("partitions are contiguous; got a step of {step}"));
+                    }
+                }
+                off = self.lin(&total, i, operand)?;
+            }
+            View::Pattern { pattern, offset, index } => {
+                off = self.lin(offset, i, operand)?;
+                dims.extend(pattern.iter().map(|&[st, c]| (st, c.max(0) as usize)));
+                if let Some(x) = index {
+                    if !hbm {
+                        return fail("indirect", "only HBM tensors can be gathered or scattered".into());
+                    }
+                    let x = self.access(x, i, operand)?;
+                    let (step, count) = dims.remove(0);
+                    if x.mem != Mem::Sbuf || !x.dtype.is_int() || x.n != 1 || x.parts != count {
+                        return fail("indirect", format!("vector_offset must be an integer [{count}, 1] tile in SBUF"));
+                    }
+                    rows = Some((step, Box::new(x)));
+                } else if !hbm {
+                    let row = s.row() as i64;
+                    if pattern[0][0] != row && pattern[0][1] > 1 {
+                        return fail(
+                            "partition-step",
+                            format!("the first entry of a tile's pattern steps by one partition = {row} elements; got {}", pattern[0][0]),
+                        );
+                    }
+                }
+            }
+        }
+        if dims.iter().any(|d| d.1 == 0) {
+            return fail("shape", "an empty access".into());
+        }
+        let mut shape: Vec<usize> = dims.iter().map(|d| d.1).collect();
+        if let Some((_, x)) = &rows {
+            shape.insert(0, x.parts);
+        }
+        let parts = if hbm { 1 } else { dims.remove(0).1 };
+        // Merge neighbours that step as one, and drop single counts.
+        let mut free: Vec<(i64, usize)> = vec![];
+        for &(st, c) in dims.iter().filter(|d| d.1 > 1) {
+            match free.last_mut() {
+                Some(l) if l.0 == st * c as i64 => *l = (st, l.1 * c),
+                _ => free.push((st, c)),
+            }
+        }
+        if free.is_empty() {
+            free.push((1, 1));
+        }
+        let n = free.iter().map(|d| d.1).product();
+        let reach = free.iter().fold((0, 0), |(lo, hi), &(st, c)| {
+            let r = st * (c as i64 - 1);
+            (lo + r.min(0), hi + r.max(0))
+        });
+        Ok(Acc { slot, mem: s.mem, dtype: s.dtype, off, parts, dims: shape, free, n, reach, checks, rows })
+    }
+}
+
+/// Slots that a node reads or writes, loops included.
+fn slots_of(node: &Node) -> Vec<usize> {
+    match node {
+        Node::Alloc(_) | Node::Free(_) => vec![],
+        Node::For { body, .. } => body.iter().flat_map(slots_of).collect(),
+        Node::Op(op) => op.tiles().flat_map(|(_, a, _)| std::iter::once(a.slot).chain(a.rows.as_ref().map(|r| r.1.slot))).collect(),
+    }
+}

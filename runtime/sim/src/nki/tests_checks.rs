@@ -1,0 +1,283 @@
+//! Every rule has a kernel that breaks it, and the fault says which.
+
+use super::*;
+use tahoma_core::DType::*;
+use tahoma_machine::trn2::parse::parse;
+
+/// A kernel with inputs x, z f32[128, 512] and b bf16[128, 512] loaded to tiles xt, zt, bt, and these lines.
+fn kernel(body: &str) -> String {
+    let lines: String = body.lines().map(|l| format!("    {l}\n")).collect();
+    format!(
+        "# NKI 0.6
+@nki.jit
+def k(x, z, b):
+    # x: float32[128, 512]
+    # z: float32[128, 512]
+    # b: bfloat16[128, 512]
+    out = nl.ndarray((128, 512), dtype=nl.float32, buffer=nl.shared_hbm)
+    xt = nl.ndarray((128, 512), dtype=nl.float32, buffer=nl.sbuf)
+    zt = nl.ndarray((128, 512), dtype=nl.float32, buffer=nl.sbuf)
+    bt = nl.ndarray((128, 512), dtype=nl.bfloat16, buffer=nl.sbuf)
+    nisa.dma_copy(dst=xt, src=x)
+    nisa.dma_copy(dst=zt, src=z)
+    nisa.dma_copy(dst=bt, src=b)
+    nisa.dma_copy(dst=out, src=xt)
+{lines}    return out
+"
+    )
+}
+
+fn outcome(body: &str) -> Result<Outcome, Fault> {
+    let p = parse(&kernel(body)).unwrap_or_else(|e| panic!("{e}"));
+    let x = HbmTensor::from_f32(F32, &[128, 512], &vec![0.5; 128 * 512]);
+    let b = HbmTensor::from_f32(BF16, &[128, 512], &vec![0.5; 128 * 512]);
+    simulate(&p, &[x.clone(), x, b], &Options::default())
+}
+
+#[track_caller]
+fn breaks(rule: &str, body: &str) {
+    match outcome(body) {
+        Ok(_) => panic!("{rule}: runs\n{body}"),
+        Err(f) => {
+            assert_eq!(f.rule, rule, "{f}");
+            assert!(f.kernel == "k" && f.line >= 7, "{f:?}");
+        }
+    }
+}
+
+#[track_caller]
+fn runs(body: &str) {
+    if let Err(f) = outcome(body) {
+        panic!("{f}");
+    }
+}
+
+fn tile(name: &str, shape: &str, dtype: &str, mem: &str) -> String {
+    format!("{name} = nl.ndarray({shape}, dtype=nl.{dtype}, buffer=nl.{mem})\n")
+}
+
+#[test]
+fn a_fault_reads_like_a_sentence() {
+    let body = tile("p", "(128, 512)", "float32", "psum") + "nisa.nc_matmul(dst=p, stationary=bt, moving=bt)";
+    let f = outcome(&body).unwrap_err();
+    assert_eq!(f.to_string(), "kernel k, line 16: nc_matmul: stationary: 1 to 256 elements per partition; got 512 [free-size]");
+}
+
+#[test]
+fn capacity() {
+    breaks("sbuf-capacity", &tile("big", "(128, 60000)", "float32", "sbuf"));
+    // Two that fit alone, live at once.
+    let two = tile("u", "(128, 27000)", "float32", "sbuf") + &tile("v", "(128, 27000)", "float32", "sbuf");
+    let used = "nisa.memset(dst=u, value=0.0)\nnisa.memset(dst=v, value=0.0)\nnisa.tensor_copy(dst=u[:, 0:64], src=v[:, 0:64])";
+    breaks("sbuf-capacity", &(two.clone() + used));
+    // Not at once: the first is dead when the second is made.
+    let after = tile("u", "(128, 26000)", "float32", "sbuf")
+        + "nisa.memset(dst=u, value=0.0)\n"
+        + &tile("v", "(128, 26000)", "float32", "sbuf")
+        + "nisa.memset(dst=v, value=0.0)";
+    runs(&after);
+    breaks("psum-capacity", &tile("p", "(128, 5000)", "float32", "psum"));
+    let nine: String = (0..9).map(|i| tile(&format!("p{i}"), "(128, 4)", "float32", "psum")).collect();
+    let use_all: String = (0..9).map(|i| format!("nisa.memset(dst=p{i}, value=0.0)\n")).collect();
+    breaks("psum-capacity", &(nine + &use_all));
+    // A tile of a loop body is freed by the end of its iteration.
+    runs("for i in range(9):\n    p = nl.ndarray((128, 512), dtype=nl.float32, buffer=nl.psum)\n    nisa.memset(dst=p, value=0.0)");
+}
+
+#[test]
+fn positions() {
+    breaks("start-partition", "nisa.tensor_copy(dst=xt[16:48, :], src=xt[0:32, :])");
+    breaks("start-partition", "nisa.tensor_copy(dst=xt[32:96, :], src=xt[0:64, :])");
+    breaks("start-partition", "nisa.tensor_copy(dst=xt[32:128, :], src=xt[32:128, :])");
+    runs("nisa.tensor_copy(dst=xt[96:128, :], src=xt[32:64, :])\nnisa.tensor_copy(dst=xt[64:128, :], src=xt[0:64, :])");
+    breaks("out-of-bounds", "for i in range(5):\n    nisa.memset(dst=xt[:, 128*i:128*i + 128], value=0.0)");
+    breaks("out-of-bounds", "for i in range(3):\n    nisa.dma_copy(dst=xt[0:64, :], src=x[64*i:64*i + 64, :])");
+    breaks("out-of-bounds", "nisa.memset(dst=xt.ap(pattern=[[512, 128], [1, 512]], offset=1), value=0.0)");
+    breaks("out-of-bounds", "nisa.dma_copy(dst=xt, src=x.ap(pattern=[[512, 128], [1, 512]], offset=1))");
+    breaks("partition-step", "nisa.memset(dst=xt[0:64:2, :], value=0.0)");
+    breaks("partition-step", "nisa.memset(dst=xt.ap(pattern=[[256, 128], [1, 8]], offset=0), value=0.0)");
+    breaks(
+        "pattern-rank",
+        "nisa.memset(dst=xt.ap(pattern=[[512, 128], [256, 2], [100, 2], [40, 2], [16, 2], [1, 2]], offset=0), value=0.0)",
+    );
+    breaks("pattern-step", "nisa.memset(dst=xt.ap(pattern=[[512, 128], [0, 4]], offset=0), value=0.0)");
+    let wide = tile("w", "(128, 50000)", "uint8", "sbuf");
+    breaks("pattern-step", &(wide + "nisa.memset(dst=w.ap(pattern=[[50000, 128], [40000, 2]], offset=0), value=0.0)"));
+}
+
+#[test]
+fn tensor_engine() {
+    let p = tile("p", "(128, 2, 512)", "float32", "psum");
+    let mm = |rest: &str| p.clone() + rest;
+    breaks("free-size", &mm("nisa.nc_matmul(dst=p[:, 0, 0:256], stationary=bt[:, 0:300], moving=bt[:, 0:256])"));
+    breaks("stationary-size", &mm("nisa.nc_matmul(dst=p[:, 0, 0:256], stationary=bt[:, 0:200], moving=bt[:, 0:256])"));
+    let wide = tile("w", "(128, 600)", "bfloat16", "sbuf") + "nisa.memset(dst=w, value=0.0)\n";
+    breaks("moving-size", &mm(&(wide + "nisa.nc_matmul(dst=p[:, 0, :], stationary=bt[:, 0:128], moving=w)")));
+    breaks("contract-size", &mm("nisa.nc_matmul(dst=p[:, 0, :], stationary=bt[0:64, 0:128], moving=bt)"));
+    breaks("matmul-dtypes", &mm("nisa.nc_matmul(dst=p[:, 0, :], stationary=xt[:, 0:128], moving=bt)"));
+    breaks("buffer", "nisa.nc_matmul(dst=xt, stationary=bt[:, 0:128], moving=bt)");
+    breaks("buffer", &mm("nisa.nc_matmul(dst=p[:, 1, :], stationary=bt[:, 0:128], moving=p[:, 0, :])"));
+    let half = tile("h", "(128, 512)", "bfloat16", "psum");
+    breaks("matmul-output", &(half + "nisa.nc_matmul(dst=h, stationary=bt[:, 0:128], moving=bt)"));
+    breaks("shape", &mm("nisa.nc_matmul(dst=p[:, 0, 0:100], stationary=bt[:, 0:128], moving=bt)"));
+    let flat = tile("f", "(128, 1024)", "float32", "psum");
+    breaks("psum-bank", &(flat + "nisa.nc_matmul(dst=f[:, 256:768], stationary=bt[:, 0:128], moving=bt)"));
+    breaks(
+        "double-row",
+        &mm("nisa.nc_matmul(dst=p[:, 0, :], stationary=bt[:, 0:128], moving=bt, perf_mode=nisa.matmul_perf_mode.double_row)"),
+    );
+    breaks("tile-position", &mm("nisa.nc_matmul(dst=p[:, 0, :], stationary=bt[:, 0:128], moving=bt, tile_size=(64, 64))"));
+    // Accumulation groups.
+    let to = "dst=p[:, 0, :], stationary=bt[:, 0:128], moving=bt";
+    breaks("accumulate", &mm(&format!("nisa.nc_matmul({to}, accumulate=True)")));
+    breaks("accumulate", &mm(&format!("nisa.memset(dst=p, value=0.0)\nnisa.nc_matmul({to}, accumulate=True)")));
+    breaks("accumulate", &mm(&format!("nisa.nc_matmul({to})\nnisa.memset(dst=p, value=0.0)\nnisa.nc_matmul({to})")));
+    runs(&mm(&format!("nisa.nc_matmul({to}, accumulate=False)\nnisa.nc_matmul({to}, accumulate=True)\nnisa.nc_matmul({to})")));
+    runs(&mm(&format!("nisa.memset(dst=p, value=0.0)\nnisa.nc_matmul({to}, accumulate=False)")));
+    // Transposes.
+    let t = tile("t", "(128, 128)", "bfloat16", "psum");
+    breaks("dtype", &(tile("t", "(128, 128)", "float32", "psum") + "nisa.nc_transpose(dst=t, data=bt[:, 0:128])"));
+    breaks("shape", &(t.clone() + "nisa.nc_transpose(dst=t, data=bt[:, 0:64])"));
+    breaks("transpose-size", "nisa.nc_transpose(dst=xt[0:64, 0:64], data=xt[0:64, 0:64])");
+    breaks("transpose-identity", &(t + "nisa.nc_matmul(dst=t, stationary=bt[:, 0:128], moving=bt[:, 0:128], is_transpose=True)"));
+}
+
+#[test]
+fn vector_scalar_and_gpsimd() {
+    let p = tile("p", "(128, 512)", "float32", "psum") + "nisa.memset(dst=p, value=1.0)\n";
+    let with = |rest: &str| p.clone() + rest;
+    breaks("both-psum", &with("nisa.tensor_tensor(dst=xt, data1=p, data2=p, op=nl.add)"));
+    runs(&with("nisa.tensor_tensor(dst=xt, data1=p, data2=zt, op=nl.add)"));
+    breaks("both-psum", &with("nisa.scalar_tensor_tensor(dst=xt, data=p, op0=nl.add, operand0=1.0, op1=nl.add, operand1=p)"));
+    breaks("gpsimd-psum", &with("nisa.tensor_copy(dst=xt, src=p, engine=nisa.engine.gpsimd)"));
+    breaks("gpsimd-psum", &with("nisa.tensor_tensor(dst=p, data1=xt, data2=zt, op=nl.power)"));
+    breaks("engine", "nisa.tensor_copy(dst=xt, src=zt, engine=nisa.engine.tensor)");
+    breaks("engine", "nisa.dma_copy(dst=xt, src=z, engine=nisa.engine.sync)");
+    runs("nisa.dma_copy(dst=xt, src=z, engine=nisa.engine.sync, dge_mode=nisa.dge_mode.hwdge)");
+    breaks("alu-engine", "nisa.tensor_scalar(dst=xt, data=zt, op0=nl.subtract, operand0=1.0, engine=nisa.engine.scalar)");
+    breaks("alu-engine", "nisa.tensor_scalar(dst=xt, data=zt, op0=nl.rsqrt, operand0=0.0, engine=nisa.engine.vector)");
+    breaks("alu-engine", "nisa.tensor_tensor(dst=xt, data1=xt, data2=zt, op=nl.power, engine=nisa.engine.vector)");
+    runs("nisa.tensor_scalar(dst=xt, data=zt, op0=nl.rsqrt, operand0=0.0)");
+    breaks("alu-group", "nisa.tensor_tensor(dst=xt, data1=xt, data2=zt, op=nl.relu)");
+    breaks("dtype", "nisa.tensor_tensor(dst=xt, data1=xt, data2=zt, op=nl.bitwise_and)");
+    let ints = tile("u", "(128, 512)", "int32", "sbuf") + "nisa.memset(dst=u, value=3)\n";
+    breaks("alu-group", &(ints.clone() + "nisa.tensor_scalar(dst=u, data=u, op0=nl.bitwise_and, operand0=1, op1=nl.add, operand1=1)"));
+    breaks("alu-group", "nisa.scalar_tensor_tensor(dst=xt, data=xt, op0=nl.bitwise_and, operand0=1.0, op1=nl.add, operand1=zt)");
+    breaks("alu-reduce", "nisa.tensor_reduce(dst=xt[:, 0:1], op=nl.equal, data=zt, axis=1)");
+    breaks("reduce-axes", "nisa.tensor_reduce(dst=xt[:, 0:1], op=nl.add, data=zt, axis=0)");
+    breaks("shape", "nisa.tensor_reduce(dst=xt[:, 0:2], op=nl.add, data=zt, axis=1)");
+    breaks("shape", "nisa.tensor_copy(dst=xt[:, 0:100], src=zt)");
+    breaks("shape", "nisa.tensor_tensor(dst=xt[0:64, :], data1=xt, data2=zt, op=nl.add)");
+    breaks("dtype", "nisa.tensor_scalar(dst=xt, data=zt, op0=nl.add, operand0=bt[:, 0:1])");
+    breaks("scalar-operand", "nisa.tensor_scalar(dst=xt, data=zt, op0=nl.add, operand0=xt[:, 0:2])");
+    breaks("scalar-operand", "nisa.tensor_scalar(dst=xt, data=zt, op0=nl.add, operand0=xt[0:64, 0:1])");
+    breaks("operand", "nisa.tensor_scalar(dst=xt, data=zt, op0=nl.add, operand0=1.0, op1=nl.add)");
+    breaks("alu-reduce", "nisa.activation_reduce(dst=xt, op=nl.exp, data=zt, reduce_op=nl.maximum, reduce_res=bt[:, 0:1])");
+    breaks("free-size", "nisa.bn_stats(dst=xt[:, 0:5], data=zt)");
+    breaks(
+        "free-size",
+        &(tile("w", "(128, 513)", "float32", "sbuf") + "nisa.memset(dst=w, value=0.0)\nnisa.bn_stats(dst=xt[:, 0:6], data=w)"),
+    );
+    breaks("free-size", "nisa.max8(dst=xt[:, 0:7], src=zt)");
+    breaks("value", "nisa.nc_stream_shuffle(dst=xt, src=zt, shuffle_mask=[0, 1])");
+    breaks("dtype", "nisa.nc_stream_shuffle(dst=bt, src=zt, shuffle_mask=[0, 1])");
+    breaks("shape", "nisa.iota(dst=xt, pattern=[[1, 100]])");
+    breaks("dtype", "nisa.nc_n_gather(dst=xt, data=zt, indices=xt)");
+    breaks("buffer", "nisa.tensor_copy(dst=xt, src=x)");
+    breaks("input-written", "nisa.dma_copy(dst=x, src=xt)");
+    breaks(
+        "value",
+        "nisa.range_select(dst=xt, on_true_tile=zt, comp_op0=nl.less, comp_op1=nl.less, bound0=xt[:, 0:1], bound1=xt[:, 0:1], on_false_value=0.0)",
+    );
+}
+
+#[test]
+fn memory_that_nothing_wrote() {
+    breaks("uninitialised", &(tile("t", "(128, 512)", "float32", "sbuf") + "nisa.tensor_copy(dst=xt, src=t)"));
+    breaks("uninitialised", &(tile("t", "(128, 512)", "int32", "sbuf") + "nisa.tensor_copy(dst=xt, src=t)"));
+    breaks(
+        "uninitialised",
+        &(tile("t", "(128, 512)", "float32", "sbuf") + "nisa.memset(dst=t[:, 0:511], value=0.0)\nnisa.dma_copy(dst=out, src=t)"),
+    );
+    breaks(
+        "uninitialised",
+        &(tile("t", "(128, 128)", "bfloat16", "sbuf")
+            + &tile("p", "(128, 512)", "float32", "psum")
+            + "nisa.nc_matmul(dst=p, stationary=t, moving=bt)"),
+    );
+    // A tile of a loop body is new in each iteration.
+    breaks(
+        "uninitialised",
+        "for i in range(2):\n    t = nl.ndarray((128, 512), dtype=nl.float32, buffer=nl.sbuf)\n    nisa.tensor_copy(dst=t[:, 256*i:256*i + 256], src=xt[:, 0:256])\n    nisa.tensor_copy(dst=xt[:, 0:256], src=t[:, 0:256])",
+    );
+    let p = parse("# NKI 0.6\n@nki.jit\ndef k(x):\n    # x: float32[4, 4]\n    out = nl.ndarray((4, 4), dtype=nl.float32, buffer=nl.shared_hbm)\n    nisa.dma_copy(dst=out[0:3, :], src=x[0:3, :])\n    return out\n").unwrap();
+    let x = HbmTensor::from_f32(F32, &[4, 4], &[0.0; 16]);
+    assert_eq!(simulate(&p, &[x], &Options::default()).unwrap_err().rule, "output-unwritten");
+}
+
+#[test]
+fn dma() {
+    breaks("shape", "nisa.dma_copy(dst=xt[:, 0:100], src=x)");
+    breaks("buffer", &(tile("p", "(128, 512)", "float32", "psum") + "nisa.dma_copy(dst=p, src=x)"));
+    breaks(
+        "pattern-rank",
+        "nisa.dma_copy(dst=xt[:, 0:32], src=x.ap(pattern=[[512, 128], [200, 2], [90, 2], [40, 2], [16, 2], [3, 2]], offset=0))",
+    );
+    breaks("dtype", "nisa.dma_transpose(dst=bt[:, 0:128], src=x[:, 0:128])");
+    breaks("shape", "nisa.dma_transpose(dst=xt[:, 0:64], src=x[:, 0:128])");
+    breaks("dma-transpose", "nisa.dma_transpose(dst=xt[:, 0:128], src=x[:, 0:128], axes=(0, 1))");
+    breaks(
+        "dge-mode",
+        &(tile("i", "(128, 1)", "int32", "sbuf")
+            + "nisa.memset(dst=i, value=0)\nnisa.dma_copy(dst=xt, src=x.ap(pattern=[[512, 128], [1, 512]], offset=0, vector_offset=i), dge_mode=nisa.dge_mode.hwdge)"),
+    );
+    let far = tile("i", "(128, 1)", "int32", "sbuf") + "nisa.memset(dst=i, value=128)\n";
+    let gather = "nisa.dma_copy(dst=xt, src=x.ap(pattern=[[512, 128], [1, 512]], offset=0, vector_offset=i)";
+    breaks("out-of-bounds", &(far.clone() + gather + ")"));
+    runs(&(far + gather + ", oob_mode=nisa.oob_mode.skip)"));
+    breaks(
+        "indirect",
+        &(tile("i", "(128, 1)", "int32", "sbuf")
+            + "nisa.memset(dst=i, value=0)\nnisa.dma_copy(dst=xt, src=zt.ap(pattern=[[512, 128], [1, 512]], offset=0, vector_offset=i))"),
+    );
+}
+
+#[test]
+fn inputs_outputs_and_ranges() {
+    let p = parse(&kernel("pass")).unwrap();
+    assert_eq!(simulate(&p, &[], &Options::default()).unwrap_err().rule, "input");
+    let x = HbmTensor::from_f32(F32, &[128, 512], &vec![0.0; 128 * 512]);
+    assert_eq!(simulate(&p, &[x.clone(), x.clone(), x], &Options::default()).unwrap_err().rule, "input");
+    let p = parse(&kernel("pass").replace("return out", "return x")).unwrap();
+    assert_eq!(estimate(&p).unwrap_err().rule, "output-buffer");
+    let o = outcome("nisa.activation(dst=xt, op=nl.sin, data=zt, scale=18.0)").unwrap();
+    assert!(o.warnings[0].contains("sin of 9.0 is outside"), "{:?}", o.warnings);
+    assert!(outcome("nisa.activation(dst=xt, op=nl.sin, data=zt)").unwrap().warnings.is_empty());
+}
+
+/// Capacity limits prefetching: with less memory the same loop takes longer.
+#[test]
+fn memory_that_is_short_serialises_a_loop() {
+    let time = |extra: &str| {
+        let body = format!(
+            "{extra}for i in range(8):
+    t = nl.ndarray((128, 24000), dtype=nl.bfloat16, buffer=nl.sbuf)
+    nisa.dma_copy(dst=t, src=b.ap(pattern=[[512, 128], [0, 46], [1, 512]], offset=0)[0:1])
+"
+        );
+        let body = body.replace(
+            "[[512, 128], [0, 46], [1, 512]], offset=0)[0:1])",
+            "[[0, 128], [1, 24000]], offset=0))\n    nisa.activation(dst=t, op=nl.copy, data=t)",
+        );
+        estimate(&parse(&kernel(&body)).unwrap()).unwrap_or_else(|e| panic!("{e}")).total_ns
+    };
+    let hog = tile("hog", "(128, 30000)", "float32", "sbuf") + "nisa.memset(dst=hog, value=0.0)\n";
+    let keep = |e: &str| e.to_string();
+    let (roomy, tight) = (time(""), {
+        // The hog is read after the loop, so it stays live.
+        let body = hog.clone()
+            + "for i in range(8):\n    t = nl.ndarray((128, 24000), dtype=nl.bfloat16, buffer=nl.sbuf)\n    nisa.dma_copy(dst=t, src=b.ap(pattern=[[0, 128], [1, 24000]], offset=0))\n    nisa.activation(dst=t, op=nl.copy, data=t)\nnisa.tensor_copy(dst=xt, src=hog[:, 0:512])";
+        estimate(&parse(&kernel(&keep(&body))).unwrap()).unwrap_or_else(|e| panic!("{e}")).total_ns
+    });
+    assert!(tight > 1.3 * roomy, "{tight} and {roomy}");
+}
