@@ -24,7 +24,11 @@ fn positions(t: &Tensor, n: usize) -> Result<Vec<usize>, OpError> {
 fn picked(x: &Tensor, shape: &[usize], from: impl Iterator<Item = usize>) -> Result<Tensor, OpError> {
     budget(&TensorType::known(x.dtype(), shape))?;
     let pairs: Vec<(usize, usize)> = from.enumerate().map(|(o, i)| (i, o)).collect();
-    let mut out = Tensor::full(x.dtype(), shape, 0.0).contiguous().into_buffer().map_err(|_| OpError::value("gather"))?;
+    // The view must be gone before its buffer can be taken: one element is contiguous as it is.
+    let full = Tensor::full(x.dtype(), shape, 0.0);
+    let whole = full.contiguous();
+    drop(full);
+    let mut out = whole.into_buffer().map_err(|_| OpError::value("gather: the result's buffer is shared"))?;
     copy(x.buffer(), &mut out, &pairs)?;
     Ok(Tensor::new(x.dtype(), shape, out))
 }
