@@ -134,7 +134,11 @@ fn eval_pad(a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
         shape.push((n + (n - 1).max(0) * interior[d] + low[d] + high[d]).max(0) as usize);
     }
     budget(&TensorType::known(x.dtype(), &shape))?;
-    let mut out = Tensor::full(x.dtype(), &shape, value).contiguous().into_buffer().map_err(|_| OpError::value("padding"))?;
+    // The view must be gone before its buffer can be taken: one element is contiguous as it is.
+    let full = Tensor::full(x.dtype(), &shape, value);
+    let whole = full.contiguous();
+    drop(full);
+    let mut out = whole.into_buffer().map_err(|_| OpError::value("pad: the result's buffer is shared"))?;
     // Operand elements that land inside, and where.
     let mut from = vec![];
     let strides = contiguous_strides(&shape);
