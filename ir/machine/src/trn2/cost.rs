@@ -120,7 +120,7 @@ pub fn two_inputs(a: &CostArgs) -> f64 {
 
 /// `2N`, or `N` for bf16 with subtract then multiply.
 pub fn scalar_tensor_tensor(a: &CostArgs) -> f64 {
-    let fast = a.srcs.iter().all(|s| s.dtype == DType::BF16) && a.ops == ["subtract", "multiply"] && a.dst.n % 2 == 0;
+    let fast = a.srcs.iter().all(|s| s.dtype == DType::BF16) && a.ops == ["subtract", "multiply"] && a.dst.n.is_multiple_of(2);
     a.at_least(a.dst.n as f64 * if fast { 1.0 } else { 2.0 })
 }
 

@@ -41,6 +41,8 @@ pub struct Machine {
     pub dma_efficiency: &'static [(f64, f64)],
     /// HBM rate of one core's share.
     pub hbm_gb_s: f64,
+    /// Instructions that the toolchain accepts in one module; loops unroll.
+    pub instruction_limit: u64,
     /// Device-side start of a kernel; inferred from published decode timings, not part of a kernel's own time.
     pub launch_ns: f64,
 }
@@ -70,6 +72,7 @@ pub static TRN2: Machine = Machine {
     dma_descriptor_ns: 60.0,
     dma_efficiency: &[(256.0, 0.186), (512.0, 0.35), (1024.0, 0.6), (2048.0, 0.9), (4096.0, 1.0)],
     hbm_gb_s: 368.0,
+    instruction_limit: 5_000_000,
     launch_ns: 50_000.0,
 };
 

@@ -352,6 +352,11 @@ impl Tile {
         let (pattern, offset) = (pattern.to_vec(), offset.into());
         Access { base: self.name.clone(), view: View::Pattern { pattern, offset, index: Some(Box::new(index)) } }
     }
+    /// Some partitions (or rows of the first dimension), all of the rest.
+    pub fn parts(&self, start: impl Into<Affine>, len: usize) -> Access {
+        let rest = self.shape.iter().skip(1).map(|&n| Sub::range(0usize, n));
+        self.at(&std::iter::once(Sub::range(start, len)).chain(rest).collect::<Vec<_>>())
+    }
     /// Elements per partition of a tile.
     pub fn free(&self) -> usize {
         self.shape.iter().skip(1).product()

@@ -17,6 +17,7 @@
 //! capacity allows. Fragmentation is not modelled: bytes are taken from anywhere.
 
 mod engines;
+mod lanes;
 mod legal;
 mod load;
 mod mem;

@@ -18,6 +18,7 @@ pub(crate) struct Run<'a> {
     pub(crate) stores: Vec<Store>,
     tracks: Vec<Track>,
     clock: Clock,
+    executed: u64,
     pub(crate) warnings: Vec<String>,
     /// Accumulator registers, one per lane.
     pub(crate) scalar_acc: [f32; 128],
@@ -35,6 +36,7 @@ pub(crate) fn run(k: &Loaded, inputs: &[HbmTensor], options: &Options) -> Result
         stores: k.slots.iter().map(|_| Store::default()).collect(),
         tracks: vec![Track::default(); k.slots.len()],
         clock: Clock::new(options.machine, options.trace),
+        executed: 0,
         warnings: vec![],
         scalar_acc: [0.0; 128],
         vector_acc: [0.0; 128],
@@ -197,6 +199,14 @@ impl<'a> Run<'a> {
     }
 
     fn op(&mut self, op: &'a Op) -> Result<(), Fault> {
+        self.executed += 1;
+        if self.executed > self.options.machine.instruction_limit {
+            let m = format!(
+                "more than {} instructions: loops unroll, and the toolchain accepts no more",
+                self.options.machine.instruction_limit
+            );
+            return Err(self.at_fault(op, "instruction-count", "", m));
+        }
         let mut tiles: Vec<(At, bool)> = Vec::with_capacity(4);
         for (name, a, written) in op.tiles() {
             let at = self.place(op, name, a)?;
@@ -383,14 +393,15 @@ impl<'a> Run<'a> {
                 return Err(self.at_fault(op, "transpose-identity", "moving", "a transpose multiplies by the identity matrix"));
             }
         }
-        let mut out = vec![vec![0.0f32; k]; s.acc.n];
+        let mut all = vec![];
         for p in 0..k {
             super::mem::load_f(&self.stores[s.acc.slot], s, p, &mut row).map_err(|i| self.poison(op, "stationary", s, p, i))?;
-            row.iter().enumerate().for_each(|(i, &x)| out[i][p] = x);
+            all.extend_from_slice(&row);
         }
         let store = &mut self.stores[d.acc.slot];
-        for (p, r) in out.iter_mut().enumerate() {
-            super::mem::store_f(store, d, p, r);
+        for q in 0..s.acc.n {
+            let mut column: Vec<f32> = all.iter().skip(q).step_by(s.acc.n).copied().collect();
+            super::mem::store_f(store, d, q, &mut column);
         }
         mark(store, d, OTHER);
         Ok(())
@@ -541,7 +552,7 @@ fn copy(dst: &mut Store, src: &Store, dw: &mut Walk, sw: &mut Walk, d: &At, s: &
             return Ok(());
         }
         let (b, a) = (dw.take(n), sw.take(n));
-        let dense = (ds == 1 || n == 1) && (ss == 1 || n == 1);
+        let dense = n == 1 || (ds == 1 && ss == 1);
         let (a0, b0) = (a as usize, b as usize);
         let at = |i: usize| (a + i as i64 * ss) as usize;
         match (&mut dst.data, &src.data) {

@@ -422,4 +422,44 @@ fn speed_of_the_simulator() {
     simulate(&p, &[x], &Options::default()).unwrap_or_else(|e| panic!("{e}"));
     let s = start.elapsed().as_secs_f64();
     println!("strided and plain DMA: {:.0} MB/s", 2.0 * 1024.0 * 4096.0 * 4.0 / s / 1e6);
+
+    let text = HEAD.to_string()
+        + "def e():
+    out = nl.ndarray((128, 2048), dtype=nl.bfloat16, buffer=nl.shared_hbm)
+    t = nl.ndarray((128, 2048), dtype=nl.bfloat16, buffer=nl.sbuf)
+    nisa.memset(dst=t, value=0.5)
+    for i in range(20):
+        nisa.OP
+    nisa.dma_copy(dst=out, src=t)
+    return out
+";
+    for op in [
+        "tensor_tensor(dst=t, data1=t, data2=t, op=nl.multiply)",
+        "activation(dst=t, op=nl.gelu, data=t)",
+        "activation(dst=t, op=nl.copy, data=t)",
+    ] {
+        let p = parse(&text.replace("OP", op)).unwrap();
+        let start = Instant::now();
+        simulate(&p, &[], &Options::default()).unwrap_or_else(|e| panic!("{e}"));
+        println!("{op}: {:.0} M elements/s", 20.0 * 128.0 * 2048.0 / start.elapsed().as_secs_f64() / 1e6);
+    }
+    let text = HEAD.to_string()
+        + "def n():
+    out = nl.ndarray((32, 64), dtype=nl.float32, buffer=nl.shared_hbm)
+    s = nl.ndarray((32, 96), dtype=nl.float32, buffer=nl.sbuf)
+    y = nl.ndarray((32, 64), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.memset(dst=s, value=0.5)
+    for i in range(20000):
+        p = nl.ndarray((32, 64), dtype=nl.float32, buffer=nl.psum)
+        nisa.nc_matmul(dst=p, stationary=s[:, 0:32], moving=s[:, 32:96])
+        nisa.tensor_copy(dst=y, src=p)
+    nisa.dma_copy(dst=out, src=y)
+    return out
+";
+    let p = parse(&text).unwrap();
+    for functional in [true, false] {
+        let start = Instant::now();
+        simulate(&p, &[], &Options { functional, ..Options::default() }).unwrap_or_else(|e| panic!("{e}"));
+        println!("small instructions, functional {functional}: {:.2} us each", start.elapsed().as_secs_f64() / 40000.0 * 1e6);
+    }
 }
