@@ -58,8 +58,10 @@ fn attempt(model: &Path, options: &ImportOptions, inputs: &[(String, Tensor)]) -
     let m = import_onnx(model, options).map_err(|d| (status(&d), d.to_string()))?;
     let mut values = Vec::new();
     for p in &m.program.main().inputs {
-        let v = inputs.iter().find(|(n, _)| *n == p.name).ok_or_else(|| ("error", format!("no value for {}", p.name)))?;
-        values.push(v.1.clone());
+        values.push(match inputs.iter().find(|(n, _)| *n == p.name) {
+            Some(v) => v.1.clone(),
+            None => suite::ramp_input(m.program.main().ty(p.value)).map_err(|d| ("error", d.to_string()))?,
+        });
     }
     eval::run(&m.program, "main", &values, &m.store).map_err(|d| ("error", d.to_string()))
 }

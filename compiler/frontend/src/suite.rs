@@ -5,7 +5,7 @@ use crate::store::Store;
 use crate::{Budget, map, tensor_proto};
 use prost::Message;
 use std::path::Path;
-use tahoma_core::{Diagnostic, Diagnostics, Tensor};
+use tahoma_core::{DType, Diagnostic, Diagnostics, Tensor, TensorType};
 
 /// Reads a `TensorProto` file: its name and value. Sequences, optionals and strings are E0204.
 pub fn read_tensor_pb(path: &Path) -> Result<(String, Tensor), Diagnostics> {
@@ -32,4 +32,16 @@ pub fn input_names(model: &Path) -> Result<Vec<String>, Diagnostics> {
     let g = m.graph.unwrap_or_default();
     let held: Vec<&str> = g.initializer.iter().map(|t| t.name()).collect();
     Ok(g.input.iter().map(|i| i.name().to_string()).filter(|n| !held.contains(&n.as_str())).collect())
+}
+
+/// The input of a case that stores none (ONNX's `light` models): 0, 1/n, 2/n, … over its n elements, as their outputs were made with.
+/// E0209 while the type is not static f32.
+pub fn ramp_input(ty: &TensorType) -> Result<Tensor, Diagnostics> {
+    match (ty.dtype, ty.shape.to_static()) {
+        (DType::F32, Some(dims)) => {
+            let n: usize = dims.iter().product();
+            Ok(Tensor::f32(&dims, (0..n).map(|i| (i as f64 / n as f64) as f32).collect()))
+        }
+        _ => Err(Diagnostic::error("E0209", format!("no stored input, and {ty} is not f32 of known extents")).into()),
+    }
 }

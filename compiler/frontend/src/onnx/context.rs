@@ -21,6 +21,9 @@ pub(super) struct Context<'i, 'm> {
     pub(super) failed: Option<Vec<V>>,
 }
 
+/// Ops whose shape operands become attributes where they are known.
+const DYNAMIC: &[&str] = &["shape_of", "reshape_to", "broadcast_to", "slice_to", "tile", "range", "constant_of_shape"];
+
 /// Attributes from pairs.
 macro_rules! attrs {
     ($($k:literal : $v:expr),* $(,)?) => { tahoma_core::Attrs::new()$(.with($k, $v))* };
@@ -147,22 +150,30 @@ impl Context<'_, '_> {
     }
     /// One op with one result.
     pub(super) fn op(&mut self, name: &str, operands: &[V], attrs: Attrs) -> R<V> {
+        if DYNAMIC.contains(&name) {
+            self.failed = None;
+            let out = tahoma_core::ops::canonical(self.b(), name, operands, attrs).inspect_err(|_| self.failed = Some(operands.to_vec()))?;
+            return self.within_budget(out);
+        }
         let out = self.ops(name, operands, attrs)?;
         out.first().copied().ok_or_else(|| OpError::new("E0901", format!("ml.{name} gives no result")))
     }
     /// One op with any number of results.
     pub(super) fn ops(&mut self, name: &str, operands: &[V], attrs: Attrs) -> R<Vec<V>> {
         let def = tahoma_core::ops::find(name).ok_or_else(|| OpError::new("E0901", format!("the op table has no ml.{name}")))?;
-        let budget = self.imp.options.budget.elements;
         self.failed = None;
         let out = self.b().emit(def, operands, attrs).inspect_err(|_| self.failed = Some(operands.to_vec()))?;
         for &v in &out {
-            let ty = self.ty(v);
-            if ty.shape.is_static() && ty.shape.elements().is_none_or(|n| n > budget) {
-                return Err(OpError::new("E0107", format!("asks for a tensor of type {ty}, more than {budget} elements")));
-            }
+            self.within_budget(v)?;
         }
         Ok(out)
+    }
+    fn within_budget(&self, v: V) -> R<V> {
+        let (ty, budget) = (self.ty(v), self.imp.options.budget.elements);
+        if ty.shape.is_static() && ty.shape.elements().is_none_or(|n| n > budget) {
+            return Err(OpError::new("E0107", format!("asks for a tensor of type {ty}, more than {budget} elements")));
+        }
+        Ok(v)
     }
     /// An op without attributes.
     pub(super) fn f(&mut self, name: &str, operands: &[V]) -> R<V> {

@@ -118,8 +118,6 @@ fn attention(cx: &mut Context) -> R<Vec<V>> {
     }
     let shown = match cx.attrs.int("qk_matmul_output_mode").unwrap_or(0) {
         0 => raw,
-        1 if cx.since() == 23 => biased,
-        2 if cx.since() == 23 => scores,
         1 => scores,
         2 => biased,
         3 => p,

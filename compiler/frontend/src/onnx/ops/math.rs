@@ -138,6 +138,14 @@ fn modulo(cx: &mut Context) -> R<V> {
 fn bit_shift(cx: &mut Context) -> R<V> {
     let (a, b) = (cx.input(0)?, cx.input(1)?);
     match cx.attrs.str("direction") {
+        Some("LEFT") if cx.dtype(b).is_signed_int() => {
+            // A negative count shifts everything out.
+            let y = cx.f("shl", &[a, b])?;
+            let zero = cx.like(0.0, b)?;
+            let negative = cx.f("lt", &[b, zero])?;
+            let none = cx.like(0.0, y)?;
+            cx.f("select", &[negative, none, y])
+        }
         Some("LEFT") => cx.f("shl", &[a, b]),
         Some("RIGHT") => cx.f("shr", &[a, b]),
         other => Err(OpError::attr(format!("direction must be LEFT or RIGHT, not {:?}", other.unwrap_or_default()))),
@@ -202,6 +210,8 @@ fn convert(cx: &mut Context, x: V, to: DType) -> R<V> {
         (DType::F8E8M0, mode) if mode != "up" => return Err(cx.unsupported(format!("Cast to f8e8m0 with round_mode {mode:?}"))),
         _ => {}
     }
+    // Numbers that do not fit 4 or 2 bits wrap around in ONNX, as they do from wider integers.
+    let x = if cx.dtype(x).is_float() && to.is_int() && to.bits() < 8 { cx.cast(x, DType::I32)? } else { x };
     cx.op("cast", &[x], attrs! {"to": to, "saturate": saturate})
 }
 

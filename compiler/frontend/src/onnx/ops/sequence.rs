@@ -44,7 +44,13 @@ fn insert(cx: &mut Context) -> R<Vec<Slot>> {
     let mut s = sequence(cx)?;
     let v = cx.input(1)?;
     let i = match cx.try_opt(2)? {
-        Some(_) => position(cx, 2, s.len() + 1)?,
+        // Counted from the end of the sequence as it is, so -1 is before its last element.
+        Some(_) => {
+            let i = cx.need_ints(2)?.first().copied().unwrap_or(0);
+            let n = s.len() as i64;
+            let at = if i < 0 { i.saturating_add(n) } else { i };
+            usize::try_from(at).ok().filter(|&a| a <= s.len()).ok_or_else(|| OpError::value(format!("position {i} is out of range for {n}")))?
+        }
         None => s.len(),
     };
     s.insert(i, v);
