@@ -1,0 +1,128 @@
+//! What a device must do: load kernels, hold bytes, launch. Simulators, the emulator and drivers each implement [`Device`].
+
+use std::collections::HashMap;
+use tahoma_core::artifact::KernelDef;
+use tahoma_core::{Diagnostic, TensorType};
+
+/// A block of device memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Block(pub u64);
+
+/// What one launch took.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LaunchStats {
+    /// Time on the device: measured by a driver, predicted by a simulator. 0 where neither knows.
+    pub device_ns: f64,
+    /// Instructions executed, where the device counts them.
+    pub instructions: u64,
+}
+
+/// A machine that runs kernels on blocks of bytes.
+///
+/// Blocks hold the packed little-endian bytes of a contiguous row-major tensor. Launches run in the order given; `download` waits.
+pub trait Device {
+    /// `trn2-sim`, `ptx-emu`, …
+    fn name(&self) -> &'static str;
+    /// Makes ready the kernels of an artifact; `text[i]` is the file of `kernels[i]`.
+    fn load(&mut self, kernels: &[KernelDef], text: &[String]) -> Result<(), Diagnostic>;
+    /// New memory of so many bytes, not initialised.
+    fn alloc(&mut self, bytes: usize) -> Result<Block, Diagnostic>;
+    fn upload(&mut self, block: Block, bytes: &[u8]) -> Result<(), Diagnostic>;
+    fn download(&mut self, block: Block) -> Result<Vec<u8>, Diagnostic>;
+    fn free(&mut self, block: Block);
+    /// Runs kernel `kernel` (index of `load`) on one block per input, then one per output.
+    fn launch(&mut self, kernel: usize, inputs: &[Block], outputs: &[Block]) -> Result<LaunchStats, Diagnostic>;
+}
+
+/// The memory of devices that live on the host: blocks by number.
+#[derive(Debug, Default)]
+pub struct HostMemory {
+    blocks: HashMap<Block, Vec<u8>>,
+    next: u64,
+}
+
+impl HostMemory {
+    pub fn alloc(&mut self, bytes: usize) -> Block {
+        self.next += 1;
+        self.blocks.insert(Block(self.next), vec![0; bytes]);
+        Block(self.next)
+    }
+    pub fn get(&self, b: Block) -> Result<&[u8], Diagnostic> {
+        self.blocks.get(&b).map(Vec::as_slice).ok_or_else(gone)
+    }
+    pub fn put(&mut self, b: Block, bytes: Vec<u8>) -> Result<(), Diagnostic> {
+        let slot = self.blocks.get_mut(&b).ok_or_else(gone)?;
+        if slot.len() != bytes.len() {
+            return Err(Diagnostic::error("E0901", format!("a block of {} bytes was given {}", slot.len(), bytes.len())));
+        }
+        *slot = bytes;
+        Ok(())
+    }
+    pub fn free(&mut self, b: Block) {
+        self.blocks.remove(&b);
+    }
+}
+
+fn gone() -> Diagnostic {
+    Diagnostic::error("E0901", "a device block is used after it was freed")
+}
+
+/// Static extents of a kernel argument. E0605: the loader checked that they are.
+pub(crate) fn extents(t: &TensorType) -> Result<Vec<usize>, Diagnostic> {
+    t.shape.to_static().ok_or_else(|| Diagnostic::error("E0605", format!("a kernel argument of type {t}")))
+}
+
+/// The devices of `--device`, what each is, and what it runs.
+pub struct DeviceRow {
+    pub name: &'static str,
+    pub doc: &'static str,
+    /// The targets whose artifacts it runs, by prefix; empty for any.
+    pub targets: &'static [&'static str],
+    pub open: fn() -> Result<Box<dyn Device>, Diagnostic>,
+}
+
+pub static DEVICES: &[DeviceRow] = &[
+    DeviceRow {
+        name: "interp",
+        doc: "the reference interpreter: every kernel by its meaning, on the host",
+        targets: &[],
+        open: || Ok(Box::new(crate::reference::Reference::default())),
+    },
+    DeviceRow {
+        name: "trn2-sim",
+        doc: "the NeuronCore-v3 simulator: NKI kernels with the machine's limits and cycles",
+        targets: &["trn2"],
+        open: || Ok(Box::new(crate::trn2::Trn2Sim::default())),
+    },
+    DeviceRow {
+        name: "ptx-emu",
+        doc: "the PTX emulator: kernels thread by thread, with memory and race checks",
+        targets: &["sm_"],
+        open: || Ok(Box::new(crate::emu::PtxEmu::default())),
+    },
+    DeviceRow { name: "cuda", doc: "an Nvidia GPU through the CUDA driver (libcuda, loaded when asked for)", targets: &["sm_"], open: open_cuda },
+    DeviceRow { name: "neuron", doc: "an AWS Trainium2 NeuronCore through libnrt (loaded when asked for)", targets: &["trn2"], open: open_neuron },
+];
+
+/// Opens a device by name. E0701 for a name that is none; E0604 where it is not present.
+pub fn open(name: &str) -> Result<Box<dyn Device>, Diagnostic> {
+    (find(name)?.open)()
+}
+
+/// The row of a device name. E0701.
+pub fn find(name: &str) -> Result<&'static DeviceRow, Diagnostic> {
+    DEVICES.iter().find(|d| d.name == name).ok_or_else(|| {
+        let all: Vec<_> = DEVICES.iter().map(|d| d.name).collect();
+        Diagnostic::error("E0701", format!("no device {name:?}")).note(format!("devices are {}", all.join(", ")))
+    })
+}
+
+fn open_cuda() -> Result<Box<dyn Device>, Diagnostic> {
+    crate::cuda::open()
+}
+
+fn open_neuron() -> Result<Box<dyn Device>, Diagnostic> {
+    Err(Diagnostic::error("E0604", "device neuron is not available: libnrt.so.1 is not loaded by this version")
+        .note("NKI kernels need the Neuron compiler and a trn2 instance to become a NEFF")
+        .note("--device trn2-sim runs the same kernels on any machine"))
+}

@@ -1,0 +1,70 @@
+//! PTX kernels on the emulator: one pointer per input, then per output, as the CUDA driver would launch them.
+
+use crate::device::{Block, Device, LaunchStats};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use tahoma_core::Diagnostic;
+use tahoma_core::artifact::KernelDef;
+use tahoma_sim::ptx::{Arg, Memory, MemoryError, Module, Options, launch};
+
+#[derive(Default)]
+pub struct PtxEmu {
+    memory: Memory,
+    /// Bytes of each block; its number is the device address.
+    sizes: HashMap<Block, usize>,
+    kernels: Vec<(KernelDef, Arc<Module>)>,
+}
+
+fn memory_fault(e: MemoryError) -> Diagnostic {
+    Diagnostic::error("E0603", format!("device memory: {e}"))
+}
+
+impl Device for PtxEmu {
+    fn name(&self) -> &'static str {
+        "ptx-emu"
+    }
+    fn load(&mut self, kernels: &[KernelDef], text: &[String]) -> Result<(), Diagnostic> {
+        let mut modules: BTreeMap<&str, Arc<Module>> = BTreeMap::new();
+        for (k, t) in kernels.iter().zip(text) {
+            if !modules.contains_key(&*k.file) {
+                let m = Module::parse(t, &k.file).map_err(|e| Diagnostic::error("E0605", e.to_string()))?;
+                modules.insert(&k.file, Arc::new(m));
+            }
+            let m = &modules[&*k.file];
+            let want = k.spec.inputs.len() + k.spec.outputs.len();
+            let have = m.kernel(&k.name).map(|e| e.params.len());
+            if have != Some(want) {
+                let why = have.map_or("is not there".into(), |n| format!("takes {n} parameters, not {want}"));
+                return Err(Diagnostic::error("E0605", format!("{}: entry {} {why}", k.file, k.name)));
+            }
+            self.kernels.push((k.clone(), m.clone()));
+        }
+        Ok(())
+    }
+    fn alloc(&mut self, bytes: usize) -> Result<Block, Diagnostic> {
+        let name = format!("block of {bytes} bytes");
+        let b = Block(self.memory.alloc(&name, bytes as u64).map_err(memory_fault)?);
+        self.sizes.insert(b, bytes);
+        Ok(b)
+    }
+    fn upload(&mut self, block: Block, bytes: &[u8]) -> Result<(), Diagnostic> {
+        self.memory.write(block.0, bytes).map_err(memory_fault)
+    }
+    fn download(&mut self, block: Block) -> Result<Vec<u8>, Diagnostic> {
+        let bytes = self.sizes.get(&block).copied().unwrap_or(0);
+        // A byte that no kernel wrote is a fault, not a zero.
+        Ok(self.memory.read(block.0, bytes as u64).map_err(memory_fault)?.to_vec())
+    }
+    fn free(&mut self, block: Block) {
+        self.sizes.remove(&block);
+        // Freeing what alloc returned cannot fail.
+        let _ = self.memory.free(block.0);
+    }
+    fn launch(&mut self, kernel: usize, inputs: &[Block], outputs: &[Block]) -> Result<LaunchStats, Diagnostic> {
+        let (k, module) = &self.kernels[kernel];
+        let args: Vec<Arg> = inputs.iter().chain(outputs).map(|b| Arg::Ptr(b.0)).collect();
+        let stats = launch(module, &k.name, k.grid, k.block, k.shared_bytes, &args, &mut self.memory, &Options::default())
+            .map_err(|f| Diagnostic::error("E0603", f.to_string()).at((*k.origin).clone()))?;
+        Ok(LaunchStats { device_ns: 0.0, instructions: stats.instructions() })
+    }
+}

@@ -1,0 +1,435 @@
+//! Runs an artifact: weights and what is computed from them once, then the plan for each set of inputs.
+//!
+//! ```text
+//! value of a buffer = host tensor, device block, or both; moved only when the next reader is on the other side
+//! ```
+//!
+//! Buffers that alias share the value of their root. A value made in a run is dropped after its last reader.
+
+use crate::artifact::{Artifact, tensor_of};
+use crate::device::{Block, Device, LaunchStats};
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+use tahoma_core::artifact::{Manifest, PlanStep};
+use tahoma_core::eval::Weights;
+use tahoma_core::graph::Node;
+use tahoma_core::op::{EvalArgs, Kind};
+use tahoma_core::{Diagnostic, Graph, Program, Tensor, TensorType, ValueId};
+
+/// What a run took.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct RunReport {
+    pub device: String,
+    /// Wall time of the whole run and of host steps and launches in it.
+    pub wall_ns: u64,
+    pub host_ns: u64,
+    pub launch_ns: u64,
+    /// Sum over launches of what the device says it took (predicted by simulators); 0 if it does not say.
+    pub device_ns: f64,
+    pub launches: u64,
+    pub uploaded_bytes: u64,
+    pub downloaded_bytes: u64,
+    /// Most bytes of device memory in use at once, weights included.
+    pub peak_device_bytes: u64,
+    /// Per kernel, in the order of the manifest.
+    pub kernels: Vec<KernelReport>,
+    /// Wall time of host steps by op.
+    pub host_ops: BTreeMap<String, u64>,
+}
+
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct KernelReport {
+    pub name: String,
+    pub launches: u64,
+    pub device_ns: f64,
+    pub wall_ns: u64,
+    pub instructions: u64,
+}
+
+/// Shown each step of a run with its inputs and outputs on the host (this downloads everything: for checking, not for speed).
+pub type Watch<'a> = &'a mut dyn FnMut(&PlanStep, &[Tensor], &[Tensor]) -> Result<(), Diagnostic>;
+
+/// The value of a root buffer.
+#[derive(Default)]
+struct Value {
+    host: Option<Tensor>,
+    block: Option<Block>,
+}
+
+/// An artifact on a device, ready to run.
+pub struct Runner {
+    artifact: Artifact,
+    device: Box<dyn Device>,
+    /// Per root buffer; constants keep their value between runs.
+    values: Vec<Value>,
+    /// Roots made by loading.
+    constant: Vec<bool>,
+    /// Roots to drop after each step of the run.
+    last_use: Vec<Vec<usize>>,
+    /// Functions that host steps call.
+    program: Program,
+    /// Bytes of device memory in use.
+    device_bytes: u64,
+    report: RunReport,
+}
+
+impl Runner {
+    /// Loads kernels and weights, and evaluates the load steps.
+    pub fn new(artifact: Artifact, mut device: Box<dyn Device>) -> Result<Runner, Diagnostic> {
+        let m = artifact.manifest.clone();
+        device.load(&m.kernels, &artifact.kernels)?;
+        let mut constant = vec![false; m.buffers.len()];
+        let last_use = last_uses(&m);
+        for b in m.weights.iter().map(|w| w.buffer).chain(m.load.iter().flat_map(outputs).copied()) {
+            constant[b] = true;
+        }
+        let mut program = Program { functions: m.functions.clone() };
+        program.functions.entry(Program::MAIN.into()).or_default();
+        let values = (0..m.buffers.len()).map(|_| Value::default()).collect();
+        let mut r = Runner { artifact, device, values, constant, last_use, program, device_bytes: 0, report: RunReport::default() };
+        r.load()?;
+        Ok(r)
+    }
+
+    pub fn manifest(&self) -> &Manifest {
+        &self.artifact.manifest
+    }
+
+    /// Evaluates the load steps: those that depend on nothing unevaluated at once, in parallel.
+    fn load(&mut self) -> Result<(), Diagnostic> {
+        let m = self.artifact.manifest.clone();
+        let root = |b: usize| m.buffers[b].alias.unwrap_or(b);
+        // What the run reads; the rest is dropped once its recipes are done.
+        let mut kept = vec![false; m.buffers.len()];
+        for b in m.run.iter().flat_map(inputs).copied().chain(m.outputs.iter().map(|o| o.buffer)) {
+            kept[root(b)] = true;
+        }
+        let needed: Vec<bool> = {
+            let mut n = kept.clone();
+            for b in m.load.iter().flat_map(inputs) {
+                n[root(*b)] = true;
+            }
+            n
+        };
+        let weights: Vec<_> = m.weights.iter().filter(|w| needed[w.buffer]).collect();
+        let tensors: Result<Vec<Tensor>, Diagnostic> = weights.par_iter().map(|w| tensor_of(&m, w, &*self.artifact.weights)).collect();
+        for (w, t) in weights.iter().zip(tensors?) {
+            self.values[w.buffer].host = Some(t);
+        }
+        let mut level = vec![0usize; m.buffers.len()];
+        let mut waves: Vec<Vec<&PlanStep>> = vec![];
+        for s in &m.load {
+            let l = inputs(s).iter().map(|&b| level[root(b)]).max().unwrap_or(0);
+            outputs(s).iter().for_each(|&b| level[b] = l + 1);
+            if waves.len() <= l {
+                waves.resize(l + 1, vec![]);
+            }
+            waves[l].push(s);
+        }
+        let mut left = vec![0usize; m.buffers.len()];
+        m.load.iter().flat_map(inputs).for_each(|&b| left[root(b)] += 1);
+        for wave in waves {
+            let (artifact, program, values) = (&self.artifact, &self.program, &self.values);
+            let results: Result<Vec<_>, Diagnostic> = wave
+                .par_iter()
+                .map(|s| {
+                    let value = |&b: &usize| view(&m.buffers[b].ty, values[root(b)].host.as_ref());
+                    host_step(artifact, program, s, inputs(s).iter().map(value).collect::<Result<_, _>>()?)
+                })
+                .collect();
+            for (s, out) in wave.iter().zip(results?) {
+                for (&b, t) in outputs(s).iter().zip(out) {
+                    self.values[b].host = Some(t);
+                }
+                for &b in inputs(s) {
+                    left[root(b)] -= 1;
+                    if left[root(b)] == 0 && !kept[root(b)] {
+                        self.values[root(b)].host = None;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the plan. `inputs` are by name, in any order; each graph input exactly once. E0601, E0602, E0603, E0606.
+    pub fn run(&mut self, inputs: &[(String, Tensor)]) -> Result<(Vec<(String, Tensor)>, RunReport), Diagnostic> {
+        self.run_watched(inputs, None)
+    }
+
+    /// [`Runner::run`], showing each step.
+    pub fn run_watched(
+        &mut self,
+        given: &[(String, Tensor)],
+        mut watch: Option<Watch>,
+    ) -> Result<(Vec<(String, Tensor)>, RunReport), Diagnostic> {
+        let start = Instant::now();
+        let m = self.artifact.manifest.clone();
+        let wanted: Vec<(&str, &TensorType)> = m.inputs.iter().map(|p| (&*p.name, &m.buffers[p.buffer].ty)).collect();
+        let tensors = match_inputs(&wanted, given)?;
+        self.report = RunReport { device: self.device.name().into(), ..RunReport::default() };
+        self.report.kernels = m.kernels.iter().map(|k| KernelReport { name: k.name.clone(), ..KernelReport::default() }).collect();
+        for (p, t) in m.inputs.iter().zip(tensors) {
+            self.values[p.buffer].host = Some(t);
+        }
+        let result = self.steps(&m, &mut watch).and_then(|()| {
+            let out = m.outputs.iter().map(|o| Ok((o.name.clone(), self.host(o.buffer)?)));
+            out.collect::<Result<Vec<_>, Diagnostic>>()
+        });
+        // Whatever a run made goes, also after a failure.
+        for b in 0..self.values.len() {
+            if !self.constant[b] {
+                self.forget(b);
+            }
+        }
+        let mut report = std::mem::take(&mut self.report);
+        report.wall_ns = start.elapsed().as_nanos() as u64;
+        Ok((result?, report))
+    }
+
+    fn steps(&mut self, m: &Arc<Manifest>, watch: &mut Option<Watch>) -> Result<(), Diagnostic> {
+        let root = |b: usize| m.buffers[b].alias.unwrap_or(b);
+        for (i, s) in m.run.iter().enumerate() {
+            let seen = match watch {
+                Some(_) => Some(inputs(s).iter().map(|&b| self.host(b)).collect::<Result<Vec<_>, _>>()?),
+                None => None,
+            };
+            match s {
+                PlanStep::Launch { kernel, inputs, outputs } => {
+                    let ins = inputs.iter().map(|&b| self.block(root(b))).collect::<Result<Vec<_>, _>>()?;
+                    let outs = outputs.iter().map(|&b| self.fresh(b)).collect::<Result<Vec<_>, _>>()?;
+                    let start = Instant::now();
+                    let stats = self.device.launch(*kernel, &ins, &outs)?;
+                    self.count_launch(*kernel, stats, start.elapsed().as_nanos() as u64);
+                }
+                PlanStep::Host { op, .. } => {
+                    let args = inputs(s).iter().map(|&b| self.host(b)).collect::<Result<Vec<_>, _>>()?;
+                    let start = Instant::now();
+                    let out = host_step(&self.artifact, &self.program, s, args)?;
+                    let ns = start.elapsed().as_nanos() as u64;
+                    self.report.host_ns += ns;
+                    *self.report.host_ops.entry(op.name.into()).or_default() += ns;
+                    for (&b, t) in outputs(s).iter().zip(out) {
+                        self.values[b].host = Some(t);
+                    }
+                }
+            }
+            if let (Some(w), Some(ins)) = (watch.as_mut(), seen) {
+                let outs = outputs(s).iter().map(|&b| self.host(b)).collect::<Result<Vec<_>, _>>()?;
+                w(s, &ins, &outs)?;
+            }
+            for k in 0..self.last_use[i].len() {
+                self.forget(self.last_use[i][k]);
+            }
+        }
+        Ok(())
+    }
+
+    fn count_launch(&mut self, kernel: usize, stats: LaunchStats, wall_ns: u64) {
+        let k = &mut self.report.kernels[kernel];
+        k.launches += 1;
+        k.device_ns += stats.device_ns;
+        k.wall_ns += wall_ns;
+        k.instructions += stats.instructions;
+        self.report.launches += 1;
+        self.report.launch_ns += wall_ns;
+        self.report.device_ns += stats.device_ns;
+    }
+
+    fn forget(&mut self, root: usize) {
+        let v = std::mem::take(&mut self.values[root]);
+        if let Some(b) = v.block {
+            self.device.free(b);
+            self.device_bytes -= self.artifact.manifest.buffers[root].ty.bytes().unwrap_or(0);
+        }
+    }
+
+    /// A buffer's value on the host, in its own shape.
+    fn host(&mut self, buffer: usize) -> Result<Tensor, Diagnostic> {
+        let m = self.artifact.manifest.clone();
+        let def = &m.buffers[buffer];
+        let root = def.alias.unwrap_or(buffer);
+        if self.values[root].host.is_none()
+            && let Some(block) = self.values[root].block
+        {
+            let bytes = self.device.download(block)?;
+            self.report.downloaded_bytes += bytes.len() as u64;
+            let ty = &m.buffers[root].ty;
+            let t = ty.shape.to_static().and_then(|s| Tensor::from_bytes(ty.dtype, &s, &bytes));
+            self.values[root].host = Some(t.ok_or_else(|| Diagnostic::error("E0901", format!("a block of {} bytes is no {ty}", bytes.len())))?);
+        }
+        view(&def.ty, self.values[root].host.as_ref())
+    }
+
+    /// A root buffer's value on the device.
+    fn block(&mut self, root: usize) -> Result<Block, Diagnostic> {
+        if let Some(b) = self.values[root].block {
+            return Ok(b);
+        }
+        let ty = self.artifact.manifest.buffers[root].ty.clone();
+        let host = self.values[root].host.as_ref().ok_or_else(|| missing(root))?;
+        if host.ty() != ty {
+            return Err(Diagnostic::error("E0606", format!("a host step gave {} where the plan needs {ty}", host.ty())));
+        }
+        let bytes = host.to_bytes();
+        let b = self.fresh(root)?;
+        self.device.upload(b, &bytes)?;
+        self.report.uploaded_bytes += bytes.len() as u64;
+        Ok(b)
+    }
+
+    fn fresh(&mut self, root: usize) -> Result<Block, Diagnostic> {
+        let bytes = self.artifact.manifest.buffers[root].ty.bytes().unwrap_or(0);
+        let b = self.device.alloc(bytes as usize)?;
+        self.values[root].block = Some(b);
+        self.device_bytes += bytes;
+        self.report.peak_device_bytes = self.report.peak_device_bytes.max(self.device_bytes);
+        Ok(b)
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        for b in 0..self.values.len() {
+            self.forget(b);
+        }
+    }
+}
+
+/// Evaluates a host step.
+fn host_step(artifact: &Artifact, program: &Program, s: &PlanStep, args: Vec<Tensor>) -> Result<Vec<Tensor>, Diagnostic> {
+    let PlanStep::Host { op, attrs, outputs, origin, .. } = s else {
+        return Err(Diagnostic::error("E0901", "a launch is no host step"));
+    };
+    let out = if matches!(op.kind, Kind::Structure) {
+        // A function of the artifact, run by the interpreter.
+        let results = (0..outputs.len() as u32).map(ValueId).collect();
+        let node = Node { op: *op, operands: vec![], attrs: attrs.clone(), results, origin: origin.clone() };
+        let weights = ByName(artifact);
+        tahoma_core::ops::structure::eval(program, &node, args, &weights, &mut |_: &Graph, _: &Node, _: &[Tensor]| {})?
+    } else {
+        (op.eval)(&EvalArgs { operands: &args, attrs }).map_err(|e| {
+            let mut d = Diagnostic::error(e.code, format!("{}: {}", op.name, e.message)).at((**origin).clone());
+            for (i, t) in args.iter().enumerate() {
+                d = d.label(format!("operand {i}"), t.ty().to_string(), "");
+            }
+            d.notes.extend(e.notes);
+            d
+        })?
+    };
+    if out.len() != outputs.len() {
+        return Err(Diagnostic::error("E0605", format!("{} gave {} results for {}", op.name, out.len(), outputs.len())));
+    }
+    Ok(out)
+}
+
+/// Weights of functions, by name.
+struct ByName<'a>(&'a Artifact);
+
+impl Weights for ByName<'_> {
+    fn get(&self, name: &str) -> Result<Tensor, Diagnostic> {
+        let m = &self.0.manifest;
+        let w = m.weights.iter().find(|w| w.name == name).ok_or_else(|| Diagnostic::error("E0210", format!("no weight {name:?}")))?;
+        tensor_of(m, w, &*self.0.weights)
+    }
+}
+
+fn missing(b: usize) -> Diagnostic {
+    Diagnostic::error("E0901", format!("buffer {b} has no value"))
+}
+
+/// `t` under the shape of its buffer; open dimensions are whatever they are.
+fn view(ty: &TensorType, t: Option<&Tensor>) -> Result<Tensor, Diagnostic> {
+    let t = t.ok_or_else(|| Diagnostic::error("E0901", format!("a buffer of type {ty} has no value")))?;
+    match ty.shape.to_static() {
+        Some(s) if s != t.shape() => {
+            if s.iter().product::<usize>() != t.len() {
+                return Err(Diagnostic::error("E0606", format!("a value of type {} where the plan needs {ty}", t.ty())));
+            }
+            let c = t.contiguous();
+            Ok(c.view(&s, &tahoma_core::tensor::contiguous_strides(&s), c.offset()))
+        }
+        _ => Ok(t.clone()),
+    }
+}
+
+fn inputs(s: &PlanStep) -> &[usize] {
+    match s {
+        PlanStep::Launch { inputs, .. } | PlanStep::Host { inputs, .. } => inputs,
+    }
+}
+
+fn outputs(s: &PlanStep) -> &[usize] {
+    match s {
+        PlanStep::Launch { outputs, .. } | PlanStep::Host { outputs, .. } => outputs,
+    }
+}
+
+/// For each step of the run, the roots nobody reads after it.
+fn last_uses(m: &Manifest) -> Vec<Vec<usize>> {
+    let root = |b: usize| m.buffers[b].alias.unwrap_or(b);
+    // Graph outputs and constants outlive the steps.
+    let mut seen = vec![false; m.buffers.len()];
+    m.outputs.iter().for_each(|o| seen[root(o.buffer)] = true);
+    m.weights.iter().for_each(|w| seen[w.buffer] = true);
+    m.load.iter().flat_map(outputs).for_each(|&b| seen[b] = true);
+    let mut out = vec![vec![]; m.run.len()];
+    for (i, s) in m.run.iter().enumerate().rev() {
+        for &b in inputs(s).iter().chain(outputs(s)) {
+            if !std::mem::replace(&mut seen[root(b)], true) {
+                out[i].push(root(b));
+            }
+        }
+    }
+    out
+}
+
+/// Puts given inputs into the order of `wanted` and checks names, types and shapes; a dimension's symbol stands for one number. All
+/// problems of one kind are in one diagnostic. E0601, E0602.
+pub fn match_inputs(wanted: &[(&str, &TensorType)], given: &[(String, Tensor)]) -> Result<Vec<Tensor>, Diagnostic> {
+    let takes = |mut d: Diagnostic| {
+        for (n, t) in wanted {
+            d = d.label(n.to_string(), t.to_string(), "");
+        }
+        d
+    };
+    let mut problems = vec![];
+    for (n, _) in wanted {
+        match given.iter().filter(|g| g.0 == *n).count() {
+            0 => problems.push(format!("input {n:?} is missing")),
+            1 => {}
+            _ => problems.push(format!("input {n:?} is given twice")),
+        }
+    }
+    for (n, _) in given {
+        if wanted.iter().all(|w| w.0 != n) {
+            problems.push(format!("the model has no input {n:?}"));
+        }
+    }
+    if !problems.is_empty() {
+        return Err(takes(Diagnostic::error("E0601", problems.join("; "))).note("give each input once: --input NAME=FILE.npy"));
+    }
+    let mut symbols: BTreeMap<&str, u64> = BTreeMap::new();
+    let (mut out, mut problems) = (vec![], vec![]);
+    for (name, ty) in wanted {
+        let Some((_, t)) = given.iter().find(|g| g.0 == *name) else { continue };
+        if t.dtype() != ty.dtype || t.rank() != ty.rank() {
+            problems.push(format!("input {name:?} is {}, the model takes {ty}", t.ty()));
+            continue;
+        }
+        for (i, (&have, want)) in t.shape().iter().zip(&ty.shape.0).enumerate() {
+            let must = match want {
+                tahoma_core::Dim::Known(n) => *n,
+                tahoma_core::Dim::Sym(s) => *symbols.entry(s).or_insert(have as u64),
+            };
+            if must != have as u64 {
+                problems.push(format!("input {name:?} is {}, the model takes {ty}: axis {i} must be {must}", t.ty()));
+                break;
+            }
+        }
+        out.push(t.clone());
+    }
+    if problems.is_empty() { Ok(out) } else { Err(takes(Diagnostic::error("E0602", problems.join("; ")))) }
+}

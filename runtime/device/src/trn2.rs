@@ -1,0 +1,67 @@
+//! Trainium2 kernels on the NeuronCore simulator: NKI text in, values and predicted time out.
+
+use crate::device::{Block, Device, HostMemory, LaunchStats, extents};
+use tahoma_core::artifact::KernelDef;
+use tahoma_core::{DType, Diagnostic};
+use tahoma_machine::trn2::{Program, TRN2, parse::parse};
+use tahoma_sim::nki::{HbmTensor, Options, simulate};
+
+#[derive(Default)]
+pub struct Trn2Sim {
+    memory: HostMemory,
+    kernels: Vec<(KernelDef, Program)>,
+}
+
+/// NKI has no bool tensors: they are bytes.
+fn hbm_type(d: DType) -> DType {
+    if d == DType::Bool { DType::U8 } else { d }
+}
+
+impl Device for Trn2Sim {
+    fn name(&self) -> &'static str {
+        "trn2-sim"
+    }
+    fn load(&mut self, kernels: &[KernelDef], text: &[String]) -> Result<(), Diagnostic> {
+        let mut out = vec![];
+        for (k, t) in kernels.iter().zip(text) {
+            let p = parse(t).map_err(|e| Diagnostic::error("E0605", format!("{}: {e}", k.file)))?;
+            out.push((k.clone(), p));
+        }
+        self.kernels = out;
+        Ok(())
+    }
+    fn alloc(&mut self, bytes: usize) -> Result<Block, Diagnostic> {
+        Ok(self.memory.alloc(bytes))
+    }
+    fn upload(&mut self, block: Block, bytes: &[u8]) -> Result<(), Diagnostic> {
+        self.memory.put(block, bytes.to_vec())
+    }
+    fn download(&mut self, block: Block) -> Result<Vec<u8>, Diagnostic> {
+        Ok(self.memory.get(block)?.to_vec())
+    }
+    fn free(&mut self, block: Block) {
+        self.memory.free(block);
+    }
+    fn launch(&mut self, kernel: usize, inputs: &[Block], outputs: &[Block]) -> Result<LaunchStats, Diagnostic> {
+        let (k, program) = &self.kernels[kernel];
+        let mut args = vec![];
+        for (b, t) in inputs.iter().zip(&k.spec.inputs) {
+            // NKI tensors have a rank of at least one.
+            let shape = Some(extents(t)?).filter(|s| !s.is_empty()).unwrap_or(vec![1]);
+            args.push(HbmTensor::new(hbm_type(t.dtype), &shape, self.memory.get(*b)?));
+        }
+        let fault = |m: String| Diagnostic::error("E0603", m).at((*k.origin).clone()).note(format!("kernel text: {}", k.file));
+        let out = simulate(program, &args, &Options::default()).map_err(|e| fault(e.to_string()))?;
+        for w in &out.warnings {
+            tracing::warn!(kernel = k.name, "{w}");
+        }
+        if out.outputs.len() != outputs.len() {
+            return Err(fault(format!("kernel {} returned {} tensors", k.name, out.outputs.len())));
+        }
+        let instructions = out.timeline.instructions.values().sum();
+        for (b, t) in outputs.iter().zip(out.outputs) {
+            self.memory.put(*b, t.data.into_owned())?;
+        }
+        Ok(LaunchStats { device_ns: out.timeline.total_ns + TRN2.launch_ns, instructions })
+    }
+}
