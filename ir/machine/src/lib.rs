@@ -1,3 +1,4 @@
 //! Machine descriptions: what each target can do, in tables that the compiler and the simulators read.
 
+pub mod ptx;
 pub mod trn2;

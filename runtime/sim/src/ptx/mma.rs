@@ -1,0 +1,153 @@
+//! Warp matrix multiply-accumulate: `d = a·b + c` on fragments spread over 32 lanes.
+//!
+//! Fragment layouts are those of the PTX ISA ("Warp-level matrix instructions"); with `g = lane / 4`,
+//! `t = lane % 4` and `v` elements per 32-bit register:
+//!
+//! ```text
+//! A, register r, element e:   row g + 8·(r mod 2)   column v·t + e + 4v·(r / 2)
+//! B, register r, element e:   row v·t + e + 4v·r    column g
+//! C, element i:               row g + 8·(i / 2)     column 2t + i mod 2
+//! ```
+//!
+//! Products are exact in f32. Sums run over k in ascending order from c, each rounded to f32 (hardware's
+//! order and internal precision are unspecified); f16 results are rounded once at the end. tf32 operands
+//! lose their low 13 bits.
+
+use super::alu::Regs;
+use super::float as fl;
+use super::isa::{Mma, MmaTy};
+use std::cmp::Ordering;
+
+pub(super) fn mma(r: &mut Regs, op: &Mma) {
+    match op.a_ty {
+        MmaTy::F64 => mma_f64(r, op),
+        MmaTy::S8 | MmaTy::U8 => mma_i8(r, op),
+        _ => mma_f32(r, op),
+    }
+}
+
+fn mma_f32(r: &mut Regs, op: &Mma) {
+    let mut a = [[0f32; 16]; 16];
+    let mut b = [[0f32; 8]; 16];
+    let mut c = [[0f32; 8]; 16];
+    let load: fn(u32) -> f32 = match op.a_ty {
+        MmaTy::F16 => fl::half_to_f32,
+        MmaTy::Bf16 => fl::bf16_to_f32,
+        _ => |x| f32::from_bits(x & 0xffff_e000),
+    };
+    let packed = op.a_ty != MmaTy::Tf32;
+    for (i, reg) in op.a.iter().enumerate() {
+        let x = &r.r32[*reg as usize];
+        for l in 0..32 {
+            let (row, t) = (l / 4 + 8 * (i % 2), l % 4);
+            if packed {
+                let col = 2 * t + 8 * (i / 2);
+                a[row][col] = load(x[l] & 0xffff);
+                a[row][col + 1] = load(x[l] >> 16);
+            } else {
+                a[row][t + 4 * (i / 2)] = load(x[l]);
+            }
+        }
+    }
+    for (i, reg) in op.b.iter().enumerate() {
+        let x = &r.r32[*reg as usize];
+        for l in 0..32 {
+            let (g, t) = (l / 4, l % 4);
+            if packed {
+                let row = 2 * t + 8 * i;
+                b[row][g] = load(x[l] & 0xffff);
+                b[row + 1][g] = load(x[l] >> 16);
+            } else {
+                b[t + 4 * i][g] = load(x[l]);
+            }
+        }
+    }
+    for (i, reg) in op.c.iter().enumerate() {
+        let x = &r.r32[*reg as usize];
+        for l in 0..32 {
+            let (g, t) = (l / 4, l % 4);
+            if op.c_f16 {
+                c[g + 8 * i][2 * t] = fl::half_to_f32(x[l] & 0xffff);
+                c[g + 8 * i][2 * t + 1] = fl::half_to_f32(x[l] >> 16);
+            } else {
+                c[g + 8 * (i / 2)][2 * t + i % 2] = f32::from_bits(x[l]);
+            }
+        }
+    }
+    for (row, acc) in a.iter().zip(&mut c) {
+        for (x, line) in row[..op.k].iter().zip(&b) {
+            for (s, y) in acc.iter_mut().zip(line) {
+                *s += x * y;
+            }
+        }
+    }
+    let half = |v: f32| fl::F16.round(f64::from(v), Ordering::Equal, super::isa::Rnd::Even, false);
+    for (i, reg) in op.d.iter().enumerate() {
+        let x = &mut r.r32[*reg as usize];
+        for (l, x) in x.iter_mut().enumerate() {
+            let (g, t) = (l / 4, l % 4);
+            *x = if op.d_f16 {
+                half(c[g + 8 * i][2 * t]) | (half(c[g + 8 * i][2 * t + 1]) << 16)
+            } else {
+                fl::bits32(c[g + 8 * (i / 2)][2 * t + i % 2])
+            };
+        }
+    }
+}
+
+fn mma_i8(r: &mut Regs, op: &Mma) {
+    let byte = |v: u32, e: usize, ty: MmaTy| {
+        let b = (v >> (8 * e)) as u8;
+        if ty == MmaTy::S8 { i64::from(b as i8) } else { i64::from(b) }
+    };
+    let mut a = [[0i64; 32]; 16];
+    let mut b = [[0i64; 8]; 32];
+    let mut c = [[0i64; 8]; 16];
+    for l in 0..32 {
+        let (g, t) = (l / 4, l % 4);
+        for e in 0..4 {
+            for (i, reg) in op.a.iter().enumerate() {
+                a[g + 8 * (i % 2)][4 * t + e + 16 * (i / 2)] = byte(r.r32[*reg as usize][l], e, op.a_ty);
+            }
+            for (i, reg) in op.b.iter().enumerate() {
+                b[4 * t + e + 16 * i][g] = byte(r.r32[*reg as usize][l], e, op.b_ty);
+            }
+        }
+        for (i, reg) in op.c.iter().enumerate() {
+            c[g + 8 * (i / 2)][2 * t + i % 2] = i64::from(r.r32[*reg as usize][l] as i32);
+        }
+    }
+    for (row, acc) in a.iter().zip(&mut c) {
+        for (x, line) in row[..op.k].iter().zip(&b) {
+            for (s, y) in acc.iter_mut().zip(line) {
+                *s += x * y;
+            }
+        }
+    }
+    for (i, reg) in op.d.iter().enumerate() {
+        for l in 0..32 {
+            let v = c[l / 4 + 8 * (i / 2)][2 * (l % 4) + i % 2];
+            let v = if op.satfinite { v.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) } else { v };
+            r.r32[*reg as usize][l] = v as u32;
+        }
+    }
+}
+
+/// m8n8k4: one f64 of A (row g, column t) and of B (row t, column g) in each lane.
+fn mma_f64(r: &mut Regs, op: &Mma) {
+    let at = |r: &Regs, reg: u32, l: usize| f64::from_bits(r.r64[reg as usize][l]);
+    let mut out = [[0u64; 32]; 2];
+    for l in 0..32 {
+        let (g, t) = (l / 4, l % 4);
+        for (i, o) in out.iter_mut().enumerate() {
+            let mut s = at(r, op.c[i], l);
+            for k in 0..4 {
+                s = at(r, op.a[0], 4 * g + k).mul_add(at(r, op.b[0], 4 * (2 * t + i) + k), s);
+            }
+            o[l] = s.to_bits();
+        }
+    }
+    for (d, o) in op.d.iter().zip(out) {
+        r.r64[*d as usize] = o;
+    }
+}
