@@ -79,7 +79,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     };
     let main = m.program.main();
-    eprintln!("imported in {:?}: {} nodes, {} functions, {} weights", start.elapsed(), main.nodes.len(), m.program.functions.len(), m.store.len());
+    eprintln!(
+        "imported in {:?}: {} nodes, {} functions, {} weights",
+        start.elapsed(),
+        main.nodes.len(),
+        m.program.functions.len(),
+        m.store.len()
+    );
     m.warnings.iter().for_each(|w| eprintln!("{w}"));
     let mut ops: std::collections::BTreeMap<&str, usize> = Default::default();
     main.nodes.iter().for_each(|n| *ops.entry(n.op.name).or_default() += 1);

@@ -152,7 +152,8 @@ impl Context<'_, '_> {
     pub(super) fn op(&mut self, name: &str, operands: &[V], attrs: Attrs) -> R<V> {
         if DYNAMIC.contains(&name) {
             self.failed = None;
-            let out = tahoma_core::ops::canonical(self.b(), name, operands, attrs).inspect_err(|_| self.failed = Some(operands.to_vec()))?;
+            let out =
+                tahoma_core::ops::canonical(self.b(), name, operands, attrs).inspect_err(|_| self.failed = Some(operands.to_vec()))?;
             return self.within_budget(out);
         }
         let out = self.ops(name, operands, attrs)?;

@@ -28,7 +28,16 @@ fn if_(cx: &mut Context) -> R<Vec<Slot>> {
         return cx.imp.subgraph(if value { then } else { other }, vec![]);
     }
     let cond = scalar_bool(cx, cond)?;
-    let (a, b) = (branch(cx.imp, then, "then")?, branch(cx.imp, other, "else")?);
+    let before = cx.imp.diags.0.len();
+    let (Some(a), Some(b)) = (branch(cx.imp, then, "then")?, branch(cx.imp, other, "else")?) else {
+        // What is wrong inside has been reported there; add how to leave the branch out.
+        if let Some(d) = cx.imp.diags.0.get_mut(before) {
+            d.notes.push(
+                "this branch is taken or not at run time; give the input that decides it as a constant to leave the other one out".into(),
+            );
+        }
+        return Ok(unknowns(cx.node.output.len()));
+    };
     if a.graph.outputs.len() != b.graph.outputs.len() {
         return Err(OpError::new("E0202", format!("branches give {} and {} results", a.graph.outputs.len(), b.graph.outputs.len())));
     }
@@ -70,8 +79,8 @@ struct Branch {
     captures: Vec<(ValueId, ValueId)>,
 }
 
-/// Builds a subgraph as a function whose inputs are what it captured.
-fn branch<'m>(imp: &mut Importer<'m>, g: &'m GraphProto, what: &str) -> R<Branch> {
+/// Builds a subgraph as a function whose inputs are what it captured; `None` where an error inside it was reported.
+fn branch<'m>(imp: &mut Importer<'m>, g: &'m GraphProto, what: &str) -> R<Option<Branch>> {
     let name = imp.fresh_name(what);
     let outer = imp.scope();
     let scope = Scope { opsets: outer.opsets.clone(), attrs: outer.attrs.clone(), within: outer.within.clone(), ..Scope::default() };
@@ -84,9 +93,13 @@ fn branch<'m>(imp: &mut Importer<'m>, g: &'m GraphProto, what: &str) -> R<Branch
         return Err(OpError::new("E0901", "the import lost its frame"));
     };
     for (o, slot) in g.output.iter().zip(result?) {
-        frame.builder.output(o.name(), value(slot)?);
+        match slot {
+            Slot::Value(v) => frame.builder.output(o.name(), v),
+            Slot::Unknown => return Ok(None),
+            _ => return Err(OpError::dtype("a branch on a run-time condition must give tensors")),
+        }
     }
-    Ok(Branch { graph: frame.builder.finish(), captures: frame.captures })
+    Ok(Some(Branch { graph: frame.builder.finish(), captures: frame.captures }))
 }
 
 /// Gives a branch the inputs `args`, in that order; those it does not use are inputs all the same.
@@ -134,7 +147,10 @@ fn loop_(cx: &mut Context) -> R<Vec<Slot>> {
         let next = out.next();
         carried = out.by_ref().take(k).collect();
         for (s, v) in stacked.iter_mut().zip(out) {
-            s.push(value(v)?);
+            match v {
+                Slot::Value(v) => s.push(v),
+                _ => return Ok(unknowns(g.output.len() - 1)),
+            }
         }
         cond = match next {
             Some(Slot::Value(v)) => cx.constant_of(v).and_then(|t| t.first_bool()).ok_or_else(|| {
@@ -154,11 +170,11 @@ fn unknowns(n: usize) -> Vec<Slot> {
     vec![Slot::Unknown; n]
 }
 
-/// The tensor of a slot; an unknown is an error that was reported where it arose.
+/// The tensor of a slot.
 fn value(s: Slot) -> R<V> {
     match s {
         Slot::Value(v) => Ok(v),
-        _ => Err(OpError::new("E0202", "a subgraph's result could not be made (see the error inside it)")),
+        _ => Err(OpError::dtype("a result of the body must be a tensor")),
     }
 }
 
@@ -211,7 +227,11 @@ fn scan_steps<'m>(
         }
         let mut out = cx.imp.subgraph(g, args)?.into_iter();
         states = out.by_ref().take(n).collect();
-        for (s, v) in stacked.iter_mut().zip(out) {
+        let rest: Vec<Slot> = out.collect();
+        if states.iter().chain(&rest).any(|s| matches!(s, Slot::Unknown)) {
+            return Ok(unknowns(g.output.len()));
+        }
+        for (s, v) in stacked.iter_mut().zip(rest) {
             s.push(value(v)?);
         }
     }
@@ -286,6 +306,9 @@ fn scan8(cx: &mut Context) -> R<Vec<Slot>> {
         let inputs: Vec<(V, usize, bool)> =
             one[n..].iter().enumerate().map(|(i, &v)| (v, 0, dirs.and_then(|d| d.get(i)) == Some(&1))).collect();
         let out = scan_steps(cx, g, states, &inputs, length, &vec![(0, false); k])?;
+        if out.iter().any(|s| matches!(s, Slot::Unknown)) {
+            return Ok(unknowns(n + k));
+        }
         for (r, s) in results.iter_mut().zip(out) {
             r.push(value(s)?);
         }
@@ -308,7 +331,11 @@ fn sequence_map(cx: &mut Context) -> R<Vec<Slot>> {
                 other => other.clone(),
             });
         }
-        for (o, s) in out.iter_mut().zip(cx.imp.subgraph(g, args)?) {
+        let results = cx.imp.subgraph(g, args)?;
+        if results.iter().any(|s| matches!(s, Slot::Unknown)) {
+            return Ok(unknowns(out.len()));
+        }
+        for (o, s) in out.iter_mut().zip(results) {
             o.push(value(s)?);
         }
     }

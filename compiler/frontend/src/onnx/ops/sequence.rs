@@ -49,7 +49,10 @@ fn insert(cx: &mut Context) -> R<Vec<Slot>> {
             let i = cx.need_ints(2)?.first().copied().unwrap_or(0);
             let n = s.len() as i64;
             let at = if i < 0 { i.saturating_add(n) } else { i };
-            usize::try_from(at).ok().filter(|&a| a <= s.len()).ok_or_else(|| OpError::value(format!("position {i} is out of range for {n}")))?
+            usize::try_from(at)
+                .ok()
+                .filter(|&a| a <= s.len())
+                .ok_or_else(|| OpError::value(format!("position {i} is out of range for {n}")))?
         }
         None => s.len(),
     };
