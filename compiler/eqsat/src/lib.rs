@@ -1,1 +1,238 @@
-//! tahoma-eqsat
+//! Equality saturation over core's programs: rules, facts, fusion as rewriting, DAG-aware extraction, proofs.
+//!
+//! ```text
+//! Graph -> e-graph -> rules until nothing new -> kernels bottom-up -> cheapest choice -> Program with kernel functions
+//! ```
+//!
+//! [`optimize`] is the whole path. No MLIR, no files: rules are tested on core's evaluator in seconds.
+
+pub mod bridge;
+pub mod cost;
+pub mod emit;
+pub mod extract;
+pub mod facts;
+pub mod kernel;
+pub mod language;
+pub mod net;
+pub mod proof;
+pub mod rules;
+
+pub use cost::{Roofline, SM_90A, TRN2, TargetCost};
+pub use rules::Rule;
+
+use crate::facts::{EGraph, Facts, Made};
+use crate::kernel::Former;
+use crate::language::Node;
+use crate::net::{Net, Use};
+use egg::{Id, Runner, SimpleScheduler, StopReason};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tahoma_core::artifact::Numerics;
+use tahoma_core::{Diagnostic, Graph, Program};
+
+/// What to optimise for, and how long to search.
+pub struct Options<'a> {
+    pub target: &'a dyn TargetCost,
+    /// Which classes of rules may run.
+    pub numerics: Numerics,
+    /// Most rounds of all rules. Rounds and nodes are the usual limits, so that results do not depend on the machine's speed.
+    pub iterations: usize,
+    /// Most e-nodes; at least three times the source's are always allowed.
+    pub node_limit: usize,
+    /// Emergency stop.
+    pub time_limit: Duration,
+    /// Keep proofs of what was chosen (slower; meant for small graphs).
+    pub proofs: bool,
+}
+
+impl<'a> Options<'a> {
+    /// The defaults for a target.
+    pub fn new(target: &'a dyn TargetCost) -> Options<'a> {
+        Options {
+            target,
+            numerics: Numerics::default(),
+            iterations: 8,
+            node_limit: 20_000,
+            time_limit: Duration::from_secs(20),
+            proofs: false,
+        }
+    }
+}
+
+/// What a rule did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RuleUse {
+    /// Times it added something to the e-graph.
+    pub fired: usize,
+    /// Ops of the chosen program that it made.
+    pub used: usize,
+}
+
+/// What was searched and found.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Rules that fired, by name.
+    pub rules: BTreeMap<String, RuleUse>,
+    pub iterations: usize,
+    pub e_nodes: usize,
+    pub e_classes: usize,
+    /// Why the search ended: `saturated`, `iterations`, `nodes` or `time`.
+    pub stopped: &'static str,
+    /// Groups of ops judged as kernels, and how many of them are none.
+    pub bodies_tried: usize,
+    pub bodies_refused: usize,
+    /// Predicted ns of one run: every op by itself; greedy fusion of the source; the program returned.
+    pub unfused_ns: f64,
+    pub greedy_ns: f64,
+    pub chosen_ns: f64,
+    /// Kernel calls in `main`, and distinct kernel functions.
+    pub launches: usize,
+    pub functions: usize,
+    /// Ops left to the host, by name.
+    pub host_ops: BTreeMap<&'static str, usize>,
+    /// Time of each phase.
+    pub phases: Vec<(&'static str, Duration)>,
+    /// One per output that rules changed, on request.
+    pub proofs: Vec<proof::Proof>,
+    /// Faults of rules that were caught and refused (E0301); empty unless Tahoma has a bug.
+    pub faults: Vec<Diagnostic>,
+}
+
+struct Clock<'r> {
+    last: Instant,
+    phases: &'r mut Vec<(&'static str, Duration)>,
+}
+
+impl Clock<'_> {
+    fn mark(&mut self, name: &'static str) {
+        self.phases.push((name, self.last.elapsed()));
+        self.last = Instant::now();
+    }
+}
+
+/// The cheapest program found that computes the same outputs.
+///
+/// `main` of the result holds calls of kernel functions `k0…` (attribute `kernel = "contract" | "rows"`), ops for the host, free
+/// reshapes, and recipes on weights. Equal kernels share a function. Other functions of the program are kept as they are.
+/// Errors: only faults of ours (E0901); a rule that misbehaves is left out and told in the report.
+pub fn optimize(program: &Program, options: &Options) -> Result<(Program, Report), Diagnostic> {
+    let mut report = Report::default();
+    let mut phases = vec![];
+    let mut clock = Clock { last: Instant::now(), phases: &mut phases };
+    let source = program.main();
+    let bridge = bridge::to_egraph(source, options.proofs);
+    let uses = source_uses(source, &bridge.values);
+    let roots: Vec<Id> = source.outputs.iter().map(|o| bridge.values[o.value.index()]).collect();
+    clock.mark("bridge");
+
+    // Fusion of the program as written: the bar for everything after.
+    let mut former = Former::new(options.target);
+    let plain_made = Facts::canonical_made(&bridge.egraph);
+    let mut plain = net::build(&bridge.egraph, &roots, plain_made, Use::Source).ok_or_else(|| lost("the program has a cycle"))?;
+    net::price(&mut plain, &mut former, options.target, &|id| uses.get(&id).copied().unwrap_or(0));
+    report.unfused_ns = extract::unfused(&plain).ns;
+    report.greedy_ns = extract::greedy(&plain).ns;
+    let plain_choice = extract::extract(&plain);
+    clock.mark("fuse");
+
+    let egraph = saturate(bridge.egraph, options, &mut report)?;
+    clock.mark("saturate");
+
+    let made: HashMap<Node, Made> = Facts::canonical_made(&egraph);
+    let mut merged_uses: HashMap<Id, u32> = HashMap::new();
+    for (&id, &n) in &uses {
+        *merged_uses.entry(egraph.find(id)).or_default() += n;
+    }
+    let best = net::build(&egraph, &roots, made, Use::All).map(|mut net| {
+        net::price(&mut net, &mut former, options.target, &|id| merged_uses.get(&id).copied().unwrap_or(0));
+        net
+    });
+    clock.mark("kernels");
+    let found = best.map(|net| (extract::extract(&net), net)).filter(|(c, _)| c.ns <= plain_choice.ns);
+    let (choice, net): (_, Net) = found.unwrap_or((plain_choice, plain));
+    clock.mark("extract");
+
+    let inputs: Vec<Arc<str>> = bridge::input_names(source);
+    let (result, emitted) = emit::emit(&net, &choice, program, &inputs)?;
+    clock.mark("emit");
+
+    report.chosen_ns = choice.ns;
+    report.e_nodes = egraph.total_number_of_nodes();
+    report.e_classes = egraph.number_of_classes();
+    report.bodies_tried = former.tried;
+    report.bodies_refused = former.refused;
+    report.launches = emitted.launches;
+    report.functions = emitted.functions;
+    report.host_ops = emitted.host;
+    for (rule, n) in emitted.used {
+        report.rules.entry(rule.to_string()).or_default().used = n;
+    }
+    report.faults = egraph.analysis.faults.clone();
+    if options.proofs {
+        report.proofs = proof::proofs(egraph, source, &net, &choice)?;
+        clock.mark("proofs");
+    }
+    report.phases = phases;
+    Ok((result, report))
+}
+
+fn lost(what: &str) -> Diagnostic {
+    Diagnostic::error("E0901", format!("equality saturation: {what}"))
+}
+
+/// How often the source uses each class.
+fn source_uses(g: &Graph, values: &[Id]) -> HashMap<Id, u32> {
+    let mut out: HashMap<Id, u32> = HashMap::new();
+    for (v, n) in g.uses().into_iter().enumerate().filter(|(_, n)| *n > 0) {
+        *out.entry(values[v]).or_default() += n;
+    }
+    out
+}
+
+/// Runs the rules of the allowed classes to a fixed point or a limit.
+fn saturate(egraph: EGraph, options: &Options, report: &mut Report) -> Result<EGraph, Diagnostic> {
+    let mut rewrites = vec![];
+    for r in rules::all().filter(|r| r.class <= options.numerics) {
+        rewrites.extend(rules::rewrites(r).map_err(|e| lost(&e))?);
+    }
+    // A rewrite whose ops are nowhere costs a look-up; most of the table is idle on any one model.
+    let limit = options.node_limit.max(3 * egraph.total_number_of_nodes());
+    let run = |egraph: EGraph, iterations: usize| {
+        Runner::<Node, Facts>::new(Facts::default())
+            .with_egraph(egraph)
+            .with_iter_limit(iterations)
+            .with_node_limit(limit)
+            .with_time_limit(options.time_limit)
+            .with_scheduler(SimpleScheduler)
+            .with_hook(|r| {
+                r.egraph.analysis.made = Facts::canonical_made(&r.egraph);
+                Ok(())
+            })
+            .run(&rewrites)
+    };
+    let mut first = run(egraph, options.iterations);
+    let mut last = None;
+    if options.numerics >= Numerics::Reassociate {
+        first.egraph.analysis.made = Facts::canonical_made(&first.egraph);
+        let joined = rules::merge::apply(&mut first.egraph);
+        if joined > 0 {
+            report.rules.entry(rules::merge::NAME.into()).or_default().fired = joined;
+            let egraph = std::mem::replace(&mut first.egraph, EGraph::new(Facts::default()));
+            last = Some(run(egraph, options.iterations.div_ceil(2)));
+        }
+    }
+    for r in std::iter::once(&first).chain(&last) {
+        report.iterations += r.iterations.len();
+        for (name, n) in r.iterations.iter().flat_map(|i| &i.applied) {
+            report.rules.entry(rules::name_of(name.as_str()).to_string()).or_default().fired += n;
+        }
+        report.stopped = match &r.stop_reason {
+            Some(StopReason::Saturated) => "saturated",
+            Some(StopReason::NodeLimit(_)) => "nodes",
+            Some(StopReason::TimeLimit(_)) => "time",
+            _ => "iterations",
+        };
+    }
+    Ok(last.unwrap_or(first).egraph)
+}

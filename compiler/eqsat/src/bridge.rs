@@ -1,0 +1,146 @@
+//! Graph to e-graph, and expressions back to graphs.
+//!
+//! Static ops become `Op` nodes that rules see. Structure ops, and ops whose result types depend on data, become `Opaque` nodes:
+//! kept as they are, with operands that may still be improved.
+
+use crate::facts::{EGraph, Fact, Facts, Made};
+use crate::language::{AttrLeaf, Leaf, Node, OpId, Opaque, attrs_from};
+use egg::{Id, RecExpr};
+use std::collections::HashMap;
+use std::sync::Arc;
+use tahoma_core::op::{Kind, OpError};
+use tahoma_core::{Attr, Builder, Graph, Origin, TensorType, ValueId};
+
+/// A graph in an e-graph.
+pub struct Bridge {
+    pub egraph: EGraph,
+    /// The class of each value of the graph.
+    pub values: Vec<Id>,
+}
+
+/// Names of inputs, made unique by their place where two are equal.
+pub(crate) fn input_names(g: &Graph) -> Vec<Arc<str>> {
+    let mut seen: Vec<&str> = vec![];
+    g.inputs
+        .iter()
+        .enumerate()
+        .map(|(i, p)| {
+            let again = seen.contains(&&*p.name);
+            seen.push(&p.name);
+            if again { format!("{}#{i}", p.name).into() } else { p.name.as_str().into() }
+        })
+        .collect()
+}
+
+/// The e-graph of `graph`; with `proofs`, unions remember their reasons.
+pub fn to_egraph(graph: &Graph, proofs: bool) -> Bridge {
+    let mut g = EGraph::new(Facts::default());
+    if proofs {
+        g = g.with_explanations_enabled();
+    }
+    let mut values = vec![Id::from(0); graph.types.len()];
+    for (p, name) in graph.inputs.iter().zip(input_names(graph)) {
+        let leaf = Leaf { name, weight: false, ty: graph.ty(p.value).clone() };
+        values[p.value.index()] = g.add(Node::Leaf(Arc::new(leaf)));
+    }
+    for (index, n) in graph.nodes.iter().enumerate() {
+        let operands: Vec<Id> = n.operands.iter().map(|v| values[v.index()]).collect();
+        let types: Vec<TensorType> = n.results.iter().map(|&r| graph.ty(r).clone()).collect();
+        let made = |rule| Made { rule, origin: n.origin.clone() };
+        let known = if n.op.name == "weight" {
+            let name = n.attrs.str("name").unwrap_or_default();
+            Some(Node::Leaf(Arc::new(Leaf { name: name.into(), weight: true, ty: types[0].clone() })))
+        } else if matches!(n.op.kind, Kind::Structure) || !types.iter().all(|t| t.shape.is_static()) {
+            None
+        } else {
+            let attrs: Option<Vec<Attr>> = n.op.attrs.iter().map(|d| n.attrs.get(d.name).cloned()).collect();
+            attrs.map(|attrs| {
+                let mut children = operands.clone();
+                for a in attrs {
+                    children.push(g.add(Node::Attr(AttrLeaf::new(a))));
+                }
+                Node::Op(OpId::of(n.op.0), children.into())
+            })
+        };
+        let typed = known.and_then(|node| {
+            let id = g.add(node.clone());
+            let fits = match &g[id].data {
+                Fact::Value(v) => types.len() == 1 && v.ty == types[0],
+                Fact::Many(t) => *t == types,
+                _ => false,
+            };
+            fits.then_some((id, node))
+        });
+        let (id, node) = typed.unwrap_or_else(|| {
+            let node = Node::Opaque(Arc::new(Opaque { index, types: types.clone() }), operands.into());
+            (g.add(node.clone()), node)
+        });
+        let node = egg::Language::map_children(node, |c| g.find(c));
+        g.analysis.record(node, made(None));
+        if n.results.len() == 1 {
+            values[n.results[0].index()] = id;
+        } else {
+            for (i, r) in n.results.iter().enumerate() {
+                let node = Node::Result(i as u32, [id]);
+                values[r.index()] = g.add(node.clone());
+                g.analysis.record(node, made(None));
+            }
+        }
+    }
+    g.rebuild();
+    Bridge { egraph: g, values }
+}
+
+/// A graph that computes `expr` (ops, inputs, weights): one output `y`. Used by rule tests and text tests.
+pub fn expr_to_graph(expr: &RecExpr<Node>) -> Result<Graph, OpError> {
+    enum Made {
+        Value(ValueId),
+        Attr(Attr),
+    }
+    let mut b = Builder::new("main");
+    let mut seen: HashMap<Arc<Leaf>, ValueId> = HashMap::new();
+    let mut done: Vec<Made> = vec![];
+    // Inputs first and by name, so that both sides of a rule have the same.
+    let mut leaves: Vec<Arc<Leaf>> =
+        expr.as_ref().iter().filter_map(|n| if let Node::Leaf(l) = n { Some(l.clone()) } else { None }).collect();
+    leaves.sort();
+    for l in leaves.into_iter().filter(|l| !l.weight) {
+        seen.entry(l.clone()).or_insert_with(|| b.input(&l.name, l.ty.clone()));
+    }
+    for n in expr.as_ref() {
+        let value = |i: &Id| match &done[usize::from(*i)] {
+            Made::Value(v) => Ok(*v),
+            Made::Attr(_) => Err(OpError::attr("an attribute where a tensor is due")),
+        };
+        done.push(match n {
+            Node::Attr(a) => Made::Attr(a.get().clone()),
+            Node::Leaf(l) if l.weight => Made::Value(b.weight(&l.name, l.ty.clone())),
+            Node::Leaf(l) => Made::Value(seen[l]),
+            Node::Op(op, _) => {
+                let operands: Vec<ValueId> = n.operands().iter().map(value).collect::<Result<_, _>>()?;
+                let attrs: Vec<Attr> = n
+                    .attr_ids()
+                    .iter()
+                    .map(|i| match &done[usize::from(*i)] {
+                        Made::Attr(a) => Ok(a.clone()),
+                        Made::Value(_) => Err(OpError::attr("a tensor where an attribute is due")),
+                    })
+                    .collect::<Result<_, _>>()?;
+                match (op.def().name, attrs.first()) {
+                    ("constant", Some(Attr::Tensor(t))) => Made::Value(b.constant((**t).clone())),
+                    _ => Made::Value(b.emit1(op.def(), &operands, attrs_from(op.def(), &attrs))?),
+                }
+            }
+            other => return Err(OpError::new("E0902", format!("{other} is no op"))),
+        });
+    }
+    if let Some(Made::Value(v)) = done.last() {
+        b.output("y", *v);
+    }
+    Ok(b.finish())
+}
+
+/// Fuses the origins of several nodes under one name.
+pub fn fuse(rule: &str, parts: impl IntoIterator<Item = Arc<Origin>>) -> Arc<Origin> {
+    Arc::new(Origin::fuse(rule, parts))
+}

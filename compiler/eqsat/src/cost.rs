@@ -1,0 +1,128 @@
+//! What a target charges for kernels and host ops. Extraction minimises the sum.
+
+use tahoma_core::kernel::{Access, Body, KernelSpec};
+use tahoma_core::op::{Contract, Kind, Move, OpDef};
+use tahoma_core::{DType, TensorType};
+
+/// Times of one target, in nanoseconds.
+pub trait TargetCost {
+    /// One launch of a kernel, or `None` where the target cannot run it.
+    fn kernel_ns(&self, spec: &KernelSpec) -> Option<f64>;
+    /// One op on the host, with its transfers. `types`: operands, then results.
+    fn host_ns(&self, op: &OpDef, operands: &[TensorType], results: &[TensorType]) -> f64;
+}
+
+/// The roofline of a machine: a kernel takes its launch, and the longer of its arithmetic and its memory traffic.
+///
+/// ```text
+/// ns = launch + max(flops / peak, bytes / bandwidth) + a twentieth of both
+/// ```
+///
+/// The last term stands for imperfect overlap; it makes less work cheaper even where another limit rules.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Roofline {
+    pub name: &'static str,
+    /// One launch, as seen by the host.
+    pub launch_ns: f64,
+    /// Contraction flops per ns: f32, and 16-bit or 8-bit floats.
+    pub matmul_f32: f64,
+    pub matmul_f16: f64,
+    /// Elementwise and reduction operations per ns.
+    pub vector: f64,
+    /// Bytes per ns of device memory.
+    pub memory: f64,
+    /// Bytes per ns between host and device, and the fixed time of one exchange.
+    pub host_link: f64,
+    pub host_ns: f64,
+    /// Host arithmetic: operations per ns.
+    pub host_flops: f64,
+    /// Fewer output elements than this leave a part of the machine idle.
+    pub full_at: u64,
+}
+
+/// One NeuronCore-v3. Peaks and bandwidth: Trainium2 architecture guide (79 TFLOPS bf16, 20 TFLOPS f32, about 1 TFLOPS vector,
+/// 368 GB/s sustained DMA per core); launch: intercept of AWS's published decode-QKV timings.
+pub static TRN2: Roofline = Roofline {
+    name: "trn2",
+    launch_ns: 50_000.0,
+    matmul_f32: 20_000.0,
+    matmul_f16: 79_000.0,
+    vector: 1_000.0,
+    memory: 368.0,
+    host_link: 16.0,
+    host_ns: 100_000.0,
+    host_flops: 2.0,
+    full_at: 128 * 128,
+};
+
+/// H100 SXM: 67 TFLOPS f32, 494 TFLOPS tf32, 989 TFLOPS bf16 dense, 3.35 TB/s (data sheet). The f32 matmul rate is that of f32
+/// arithmetic: tf32 is a lower precision, which only `--numerics fast` allows.
+pub static SM_90A: Roofline = Roofline {
+    name: "sm_90a",
+    launch_ns: 3_000.0,
+    matmul_f32: 60_000.0,
+    matmul_f16: 989_000.0,
+    vector: 33_000.0,
+    memory: 3_350.0,
+    host_link: 25.0,
+    host_ns: 20_000.0,
+    host_flops: 2.0,
+    full_at: 132 * 1024,
+};
+
+impl Roofline {
+    /// Share of the machine that `points` independent outputs can use; a floor keeps tiny kernels comparable.
+    fn share(&self, points: u64) -> f64 {
+        (points as f64 / self.full_at as f64).clamp(1.0 / 64.0, 1.0)
+    }
+}
+
+/// A read whose innermost loop skips through memory wastes most of each line it fetches.
+fn skips(a: &Access) -> bool {
+    let last = a.strides.iter().rev().find(|s| **s != 0).map_or(0, |s| s.abs());
+    last > 4 && !a.strides.iter().any(|s| s.abs() == 1)
+}
+
+impl TargetCost for Roofline {
+    fn kernel_ns(&self, spec: &KernelSpec) -> Option<f64> {
+        let (arithmetic, points, reads): (f64, u64, Vec<&Access>) = match &spec.body {
+            Body::Contract(c) => {
+                let rate = if c.dtype.bits() <= 16 && c.dtype.is_float() {
+                    self.matmul_f16
+                } else if c.dtype == DType::F64 {
+                    self.matmul_f32 / 2.0
+                } else {
+                    self.matmul_f32
+                };
+                let points: u64 = c.batch.iter().chain(&c.m).chain(&c.n).product();
+                let sums = 2.0 * points as f64 * c.k.iter().product::<u64>() as f64;
+                (sums / rate + points as f64 * c.epilogue.flops() as f64 / self.vector, points, vec![])
+            }
+            Body::Rows(r) => {
+                let points = r.outer.iter().chain(&r.inner).product();
+                (spec.flops() as f64 / self.vector, points, r.loads.iter().map(|l| &l.access).collect())
+            }
+        };
+        let share = self.share(points);
+        let mut bytes = spec.bytes() as f64;
+        for a in reads.iter().filter(|a| skips(a)) {
+            bytes += spec.inputs.get(a.buffer).and_then(|t| t.bytes()).unwrap_or(0) as f64;
+        }
+        let memory = bytes / (self.memory * share.max(1.0 / 8.0));
+        let arithmetic = arithmetic / share;
+        Some(self.launch_ns + arithmetic.max(memory) + 0.05 * (arithmetic + memory))
+    }
+
+    fn host_ns(&self, op: &OpDef, operands: &[TensorType], results: &[TensorType]) -> f64 {
+        let bytes = |t: &[TensorType]| t.iter().map(|t| t.bytes().unwrap_or(1 << 20)).sum::<u64>() as f64;
+        let elements = |t: &[TensorType]| t.iter().map(|t| t.shape.elements().unwrap_or(1 << 18)).sum::<u64>() as f64;
+        let dim = |t: &TensorType, i: usize| t.shape.0.get(i).and_then(|d| d.known()).unwrap_or(1).max(1) as f64;
+        let work = match &op.kind {
+            Kind::Contract(Contract::MatMul) => 2.0 * dim(&operands[0], operands[0].rank().saturating_sub(1)) * elements(results),
+            Kind::Contract(Contract::Conv) => 2.0 * elements(&operands[1..2]) / dim(&operands[1], 0) * elements(results),
+            Kind::Move(Move::Reshape) => 0.0,
+            _ => elements(operands) + elements(results),
+        };
+        self.host_ns + (bytes(operands) + bytes(results)) / self.host_link + work / self.host_flops
+    }
+}

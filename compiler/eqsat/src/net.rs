@@ -1,0 +1,404 @@
+//! The choice net: the e-graph as extraction sees it. Classes in dependency order, each with the ways to make it and their cost.
+//!
+//! Cycles are cut by a depth-first walk from the outputs: a node that leads back to a class still open is left out, so whatever is
+//! chosen is acyclic. Kernels are then formed bottom-up, as in technology mapping with priority cuts: a class keeps its few best
+//! kernels, and its consumers try to absorb those.
+
+use crate::cost::TargetCost;
+use crate::facts::{EGraph, Fact, Made};
+use crate::kernel::{Candidate, Former, Maker, Pick, Shape, Source, joins};
+use crate::language::Node;
+use egg::Id;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tahoma_core::op::{Contract, Kind, Move, OpDef};
+use tahoma_core::{Attrs, TensorType};
+
+/// Kernels kept for a class, and how many of them a consumer tries to absorb.
+const KEEP: usize = 8;
+const TRY: usize = 3;
+/// Combinations tried for one e-node.
+const COMBINATIONS: usize = 32;
+/// Walks into a class that found no way out before it is given up.
+const PATIENCE: u16 = 16;
+
+/// One way to make a class.
+#[derive(Clone, Debug)]
+pub struct Way {
+    pub ns: f64,
+    /// Classes it needs; all of them come earlier.
+    pub needs: Vec<u32>,
+    pub what: What,
+}
+
+#[derive(Clone, Debug)]
+pub enum What {
+    /// The e-node of this index in [`Class::nodes`]: an input, a weight, a recipe, an alias or a host op.
+    Node(u32),
+    /// A kernel.
+    Kernel(Arc<Candidate>),
+}
+
+/// An e-node with its operands as classes of the net.
+#[derive(Clone, Debug)]
+pub struct NetNode {
+    pub node: Node,
+    pub needs: Vec<u32>,
+    pub attrs: Option<Arc<Attrs>>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Class {
+    pub id: Id,
+    pub nodes: Vec<NetNode>,
+    pub ways: Vec<Way>,
+    /// `None` for a node with several results.
+    pub ty: Option<TensorType>,
+    pub fixed: bool,
+}
+
+pub struct Net {
+    pub classes: Vec<Class>,
+    pub roots: Vec<u32>,
+    pub made: HashMap<Node, Made>,
+}
+
+impl Net {
+    /// Who made an e-node of the net.
+    pub fn made(&self, class: u32, node: u32) -> Option<&Made> {
+        self.made.get(&self.classes[class as usize].nodes[node as usize].node)
+    }
+}
+
+/// Which e-nodes may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    All,
+    /// Only those of the source program: fusion without rewriting.
+    Source,
+}
+
+struct Frame {
+    id: Id,
+    nodes: Vec<Node>,
+    at: usize,
+    child: usize,
+    kept: Vec<usize>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    Open,
+    Done(u32),
+    /// Failed so many times.
+    Failed(u16),
+}
+
+/// The acyclic part of the e-graph that the roots reach, in dependency order. `None` if a root cannot be made.
+pub fn build(g: &EGraph, roots: &[Id], made: HashMap<Node, Made>, which: Use) -> Option<Net> {
+    let mut net = Net { classes: vec![], roots: vec![], made };
+    let mut state: HashMap<Id, State> = HashMap::new();
+    for &r in roots {
+        let r = g.find(r);
+        if !matches!(state.get(&r), Some(State::Done(_))) {
+            walk(g, r, &mut net, &mut state, which);
+        }
+        match state.get(&r) {
+            Some(State::Done(i)) => net.roots.push(*i),
+            _ => return None,
+        }
+    }
+    Some(net)
+}
+
+fn usable(g: &EGraph, id: Id, net: &Net, which: Use) -> Vec<Node> {
+    let class = &g[id];
+    if matches!(class.data, Fact::Ill(_)) {
+        return vec![];
+    }
+    let constant = |n: &Node| matches!(n, Node::Op(op, _) if op.def().name == "constant");
+    if let Some(c) = class.nodes.iter().find(|n| constant(n)) {
+        return vec![c.clone()];
+    }
+    let allowed = |n: &&Node| match n {
+        Node::Kernel(..) | Node::Attr(_) => false,
+        Node::Leaf(_) => true,
+        n => which == Use::All || net.made.get(n).is_some_and(|m| m.rule.is_none()),
+    };
+    class.nodes.iter().filter(allowed).cloned().collect()
+}
+
+fn walk(g: &EGraph, root: Id, net: &mut Net, state: &mut HashMap<Id, State>, which: Use) {
+    let frame = |net: &Net, id: Id| Frame { id, nodes: usable(g, id, net, which), at: 0, child: 0, kept: vec![] };
+    let mut stack = vec![frame(net, root)];
+    let fails = |state: &HashMap<Id, State>, id: Id| if let Some(State::Failed(n)) = state.get(&id) { *n } else { 0 };
+    let mut before: HashMap<Id, u16> = HashMap::new();
+    state.insert(root, State::Open);
+    while let Some(f) = stack.last_mut() {
+        let Some(node) = f.nodes.get(f.at) else {
+            let f = stack.pop().expect("the loop saw it");
+            if f.kept.is_empty() {
+                let n = before.get(&f.id).copied().unwrap_or(0).saturating_add(1);
+                before.insert(f.id, n);
+                state.insert(f.id, State::Failed(n));
+                if let Some(parent) = stack.last_mut() {
+                    parent.at += 1;
+                    parent.child = 0;
+                }
+            } else {
+                close(g, f, net, state);
+                if let Some(parent) = stack.last_mut() {
+                    parent.child += 1;
+                }
+            }
+            continue;
+        };
+        let Some(&child) = node.operands().get(f.child) else {
+            f.kept.push(f.at);
+            f.at += 1;
+            f.child = 0;
+            continue;
+        };
+        let child = g.find(child);
+        match state.get(&child) {
+            Some(State::Done(_)) => f.child += 1,
+            Some(State::Open) => {
+                f.at += 1;
+                f.child = 0;
+            }
+            _ if fails(state, child) >= PATIENCE => {
+                f.at += 1;
+                f.child = 0;
+            }
+            _ => {
+                state.insert(child, State::Open);
+                let new = frame(net, child);
+                stack.push(new);
+            }
+        }
+    }
+}
+
+fn close(g: &EGraph, f: Frame, net: &mut Net, state: &mut HashMap<Id, State>) {
+    let index = |id: &Id| match state.get(&g.find(*id)) {
+        Some(State::Done(i)) => *i,
+        _ => unreachable!("operands are closed first"),
+    };
+    let nodes = f
+        .kept
+        .iter()
+        .map(|&i| {
+            let node = &f.nodes[i];
+            NetNode {
+                node: node.clone(),
+                needs: node.operands().iter().map(index).collect(),
+                attrs: crate::facts::attrs(g, node).map(Arc::new),
+            }
+        })
+        .collect();
+    let (ty, fixed) = match &g[f.id].data {
+        Fact::Value(v) => (Some(v.ty.clone()), v.fixed),
+        _ => (None, false),
+    };
+    net.classes.push(Class { id: f.id, nodes, ways: vec![], ty, fixed });
+    state.insert(f.id, State::Done(net.classes.len() as u32 - 1));
+}
+
+/// Fills in the ways of every class. `uses` says how often the source program uses a class (at least once).
+pub fn price(net: &mut Net, former: &mut Former, target: &dyn TargetCost, uses: &dyn Fn(Id) -> u32) {
+    let mut parents = vec![0u32; net.classes.len()];
+    for c in &net.classes {
+        for n in &c.nodes {
+            for &k in &n.needs {
+                parents[k as usize] += 1;
+            }
+        }
+    }
+    // What a class costs: shared among its users, and for one user alone.
+    let (mut share, mut whole): (Vec<f64>, Vec<f64>) = (vec![], vec![]);
+    let mut kernels: Vec<Vec<Arc<Candidate>>> = vec![];
+    for i in 0..net.classes.len() {
+        let found = if net.classes[i].fixed && !widens(net, i) { vec![] } else { kernels_of(net, i, &kernels, [&share, &whole], former) };
+        let class = &net.classes[i];
+        let mut ways: Vec<Way> = vec![];
+        for (k, n) in class.nodes.iter().enumerate() {
+            ways.push(Way { ns: node_ns(net, class, n, target), needs: n.needs.clone(), what: What::Node(k as u32) });
+        }
+        for c in &found {
+            ways.push(Way { ns: c.formed.ns, needs: c.inputs.clone(), what: What::Kernel(c.clone()) });
+        }
+        let least =
+            |of: &[f64]| ways.iter().map(|w| w.ns + w.needs.iter().map(|&k| of[k as usize]).sum::<f64>()).fold(f64::INFINITY, f64::min);
+        let (best, alone) = (least(&share), least(&whole));
+        let users = match uses(class.id) {
+            0 => parents[i].max(1),
+            n => n,
+        };
+        share.push(best / users as f64);
+        whole.push(alone);
+        kernels.push(found);
+        net.classes[i].ways = ways;
+    }
+}
+
+/// A weight-only value that is much larger than what it is made of is better made inside a kernel.
+fn widens(net: &Net, class: usize) -> bool {
+    net.classes[class].nodes.iter().any(|n| matches!(&n.node, Node::Op(op, _) if matches!(op.def().kind, Kind::Move(Move::Broadcast))))
+}
+
+/// Cost of an e-node outside of kernels.
+fn node_ns(net: &Net, class: &Class, n: &NetNode, target: &dyn TargetCost) -> f64 {
+    // A recipe runs once, at load, and an alias never: they only break ties.
+    const RECIPE_BYTES_PER_NS: f64 = 1e7;
+    const TIE_NS: f64 = 1e-4;
+    let types: Vec<TensorType> = n.needs.iter().filter_map(|&k| net.classes[k as usize].ty.clone()).collect();
+    let results: Vec<TensorType> = class.ty.iter().cloned().collect();
+    match &n.node {
+        Node::Leaf(_) | Node::Result(..) | Node::Attr(_) | Node::Kernel(..) => 0.0,
+        Node::Opaque(..) => 0.0,
+        Node::Op(op, _) => {
+            let def = op.def();
+            if class.fixed {
+                let bytes: u64 = types.iter().chain(&results).filter_map(|t| t.bytes()).sum();
+                return if n.needs.is_empty() { 0.0 } else { TIE_NS + bytes as f64 / RECIPE_BYTES_PER_NS };
+            }
+            match def.kind {
+                // The same bytes under another shape.
+                Kind::Move(Move::Reshape) => TIE_NS,
+                _ => target.host_ns(def, &types, &results),
+            }
+        }
+    }
+}
+
+fn same_class_type(net: &Net, k: u32) -> Option<&TensorType> {
+    net.classes[k as usize].ty.as_ref()
+}
+
+/// A uniform constant that bodies write out.
+fn uniform(net: &Net, k: u32) -> Option<(&Arc<Attrs>, Source)> {
+    let c = &net.classes[k as usize];
+    let [n] = c.nodes.as_slice() else { return None };
+    let attrs = n.attrs.as_ref()?;
+    let t = attrs.tensor("value")?;
+    let v = t.to_f64s();
+    let first = v.first()?.to_bits();
+    (matches!(&n.node, Node::Op(op, _) if op.def().name == "constant") && v.iter().all(|x| x.to_bits() == first))
+        .then_some((attrs, Source { class: k, node: 0 }))
+}
+
+fn is_contract(op: &OpDef) -> bool {
+    matches!(op.kind, Kind::Contract(Contract::MatMul | Contract::Conv))
+}
+
+fn kernels_of(net: &Net, class: usize, kernels: &[Vec<Arc<Candidate>>], costs: [&[f64]; 2], former: &mut Former) -> Vec<Arc<Candidate>> {
+    let mut found: Vec<([f64; 2], Arc<Candidate>)> = vec![];
+    let c = &net.classes[class];
+    let Some(ty) = &c.ty else { return vec![] };
+    if !ty.shape.is_static() {
+        return vec![];
+    }
+    for (ni, n) in c.nodes.iter().enumerate() {
+        let Node::Op(op, _) = &n.node else { continue };
+        let (def, Some(attrs)) = (op.def(), &n.attrs) else { continue };
+        if !joins(def) || n.needs.is_empty() {
+            continue;
+        }
+        let source = Source { class: class as u32, node: ni as u32 };
+        // What may become of each operand.
+        let mut choices: Vec<Vec<Pick>> = vec![];
+        for &k in &n.needs {
+            let Some(t) = same_class_type(net, k) else { break };
+            if let Some((a, s)) = uniform(net, k) {
+                choices.push(vec![Pick::Constant(a, t, s)]);
+                continue;
+            }
+            let mut picks = vec![Pick::Leaf(k, t)];
+            let takes = |c: &&Arc<Candidate>| !is_contract(def) || c.formed.shape == Shape::Move || is_depthwise(net, n);
+            // The best few, and moves in any case: they cost nothing to take in.
+            let fits = kernels[k as usize].iter().filter(takes).enumerate();
+            picks.extend(fits.filter(|(i, c)| *i < TRY || c.formed.shape == Shape::Move).map(|(_, c)| Pick::Absorb(c)));
+            choices.push(picks);
+        }
+        if choices.len() != n.needs.len() {
+            continue;
+        }
+        let total: usize = choices.iter().map(Vec::len).product();
+        let mut alone = true;
+        for combination in 0..total.min(COMBINATIONS) {
+            let mut rest = combination;
+            let picks: Vec<Pick> = choices
+                .iter()
+                .map(|c| {
+                    let p = c[rest % c.len()];
+                    rest /= c.len();
+                    p
+                })
+                .collect();
+            // Two contractions are never one kernel, nor a contraction and a reduction.
+            let shapes: Vec<(Shape, u32)> = picks
+                .iter()
+                .filter_map(
+                    |p| if let Pick::Absorb(c) = p { Some((c.formed.shape, c.sources.last().map_or(0, |s| s.class))) } else { None },
+                )
+                .collect();
+            let contracts = shapes.iter().any(|s| s.0 == Shape::Contract);
+            if contracts && shapes.iter().any(|s| s.0 == Shape::Rows) {
+                continue;
+            }
+            let Some((body, inputs, sources)) = Maker::make(def.name, attrs, ty, source, &picks) else { continue };
+            match former.form(&body) {
+                Some(formed) => {
+                    let cost = costs.map(|of| formed.ns + inputs.iter().map(|&k| of[k as usize]).sum::<f64>());
+                    let candidate = Candidate { body, inputs, sources, formed };
+                    if !found.iter().any(|(_, f)| f.body == candidate.body && f.inputs == candidate.inputs) {
+                        found.push((cost, Arc::new(candidate)));
+                    }
+                }
+                // What is no kernel by itself is none with more.
+                None if combination == 0 && alone => break,
+                None => {}
+            }
+            alone = false;
+        }
+    }
+    // The best few by either cost in turn, and always the smallest, and the longest chain of moves.
+    let order = |k: usize, found: &[([f64; 2], Arc<Candidate>)]| {
+        let mut o: Vec<usize> = (0..found.len()).collect();
+        o.sort_by(|&a, &b| {
+            let (x, y) = (&found[a], &found[b]);
+            x.0[k].total_cmp(&y.0[k]).then_with(|| x.1.body.nodes.len().cmp(&y.1.body.nodes.len())).then_with(|| x.1.body.cmp(&y.1.body))
+        });
+        o
+    };
+    let (shared, whole) = (order(0, &found), order(1, &found));
+    let mut ranked: Vec<usize> = vec![];
+    for i in shared.iter().zip(&whole).flat_map(|(a, b)| [*a, *b]) {
+        if !ranked.contains(&i) {
+            ranked.push(i);
+        }
+    }
+    let least = found.iter().map(|f| f.1.body.nodes.len()).min().unwrap_or(0);
+    let mut keep: Vec<Arc<Candidate>> = vec![];
+    let (mut small, mut moved) = (0, 0);
+    for (i, &f) in ranked.iter().enumerate() {
+        let c = &found[f].1;
+        let is_small = c.body.nodes.len() == least && small < 2;
+        let is_move = c.formed.shape == Shape::Move && moved < 2;
+        if i < KEEP || is_small || is_move {
+            small += usize::from(is_small);
+            moved += usize::from(is_move);
+            keep.push(c.clone());
+        }
+    }
+    keep
+}
+
+/// A convolution with one input channel per group is a sum along rows, and takes maps before it.
+fn is_depthwise(net: &Net, n: &NetNode) -> bool {
+    let Node::Op(op, _) = &n.node else { return false };
+    let groups = n.attrs.as_ref().and_then(|a| a.int("groups")).unwrap_or(1);
+    matches!(op.def().kind, Kind::Contract(Contract::Conv))
+        && groups > 1
+        && same_class_type(net, n.needs[1]).and_then(|t| t.shape.0.first()?.known()) == Some(groups as u64)
+}

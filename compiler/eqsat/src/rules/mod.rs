@@ -1,0 +1,292 @@
+//! Rewrite rules as rows: two texts, a condition, the algebra, and a sample to prove them on.
+//!
+//! ```text
+//! (transpose (transpose ?x ?p) ?q)  =>  (transpose ?x ?r)      r[i] = p[q[i]]
+//! ```
+//!
+//! A condition may bind more variables of the right side (`?r` above). `{unary}` and `{binary}` in a text stand for every op of that
+//! kind. The class says what a rule does to numbers; `--numerics` chooses which classes run.
+
+mod algebra;
+mod composite;
+mod contract;
+pub mod merge;
+mod moves;
+pub mod sample;
+
+use crate::bridge::fuse;
+use crate::facts::{EGraph, Fact, Made};
+use crate::language::{AttrLeaf, Node};
+use egg::{Applier, ENodeOrVar, Id, Language, Pattern, PatternAst, Rewrite, Subst, Symbol, Var};
+use sample::Sample;
+use std::sync::Arc;
+use tahoma_core::artifact::Numerics;
+use tahoma_core::op::{Kind, Scalar};
+use tahoma_core::{Attr, DType, Origin, Tensor, TensorType};
+
+/// One rewrite rule.
+pub struct Rule {
+    pub name: &'static str,
+    /// What it may do to numbers.
+    pub class: Numerics,
+    pub lhs: &'static str,
+    pub rhs: &'static str,
+    /// Side condition; may bind variables of `rhs` that `lhs` does not have. `None` or `Some(false)`: does not apply.
+    pub when: Option<fn(&mut Match) -> Option<bool>>,
+    /// The algebra, with its reason.
+    pub doc: &'static str,
+    /// Values for the variables of `lhs`, drawn at random, for which the rule must fire and hold.
+    pub sample: fn(&mut Sample),
+}
+
+/// All rules, by family.
+pub fn all() -> impl Iterator<Item = &'static Rule> {
+    [moves::RULES, algebra::RULES, contract::RULES, composite::RULES].into_iter().flatten()
+}
+
+/// A place where a rule's left side was found.
+pub struct Match<'a> {
+    egraph: &'a EGraph,
+    subst: &'a Subst,
+    root: Id,
+    binds: Vec<(&'static str, Attr)>,
+}
+
+impl<'a> Match<'a> {
+    fn fact(&self, var: &str) -> Option<&'a Fact> {
+        let var: Var = format!("?{var}").parse().ok()?;
+        Some(&self.egraph[*self.subst.get(var)?].data)
+    }
+    fn attr(&self, var: &str) -> Option<&'a Attr> {
+        self.fact(var)?.attr()
+    }
+    pub fn ty(&self, var: &str) -> Option<&'a TensorType> {
+        self.fact(var)?.value().map(|v| &v.ty)
+    }
+    /// Static extents of a tensor variable.
+    pub fn dims(&self, var: &str) -> Option<Vec<i64>> {
+        self.ty(var)?.shape.0.iter().map(|d| d.known().map(|n| n as i64)).collect()
+    }
+    pub fn rank(&self, var: &str) -> Option<usize> {
+        Some(self.ty(var)?.rank())
+    }
+    /// Type of the value that is rewritten.
+    pub fn root(&self) -> Option<&'a TensorType> {
+        self.egraph[self.root].data.value().map(|v| &v.ty)
+    }
+    pub fn root_dims(&self) -> Option<Vec<i64>> {
+        self.root()?.shape.0.iter().map(|d| d.known().map(|n| n as i64)).collect()
+    }
+    pub fn ints(&self, var: &str) -> Option<&'a [i64]> {
+        if let Attr::Ints(v) = self.attr(var)? { Some(v) } else { None }
+    }
+    pub fn int(&self, var: &str) -> Option<i64> {
+        if let Attr::Int(v) = self.attr(var)? { Some(*v) } else { None }
+    }
+    pub fn float(&self, var: &str) -> Option<f64> {
+        if let Attr::Float(v) = self.attr(var)? { Some(*v) } else { None }
+    }
+    pub fn bool(&self, var: &str) -> Option<bool> {
+        if let Attr::Bool(v) = self.attr(var)? { Some(*v) } else { None }
+    }
+    pub fn dtype(&self, var: &str) -> Option<DType> {
+        if let Attr::DType(v) = self.attr(var)? { Some(*v) } else { None }
+    }
+    pub fn constant(&self, var: &str) -> Option<&'a Tensor> {
+        self.fact(var)?.value()?.constant.as_deref()
+    }
+    /// The number a constant holds everywhere.
+    pub fn uniform(&self, var: &str) -> Option<f64> {
+        let v = self.constant(var)?.to_f64s();
+        let first = *v.first()?;
+        v.iter().all(|x| x.to_bits() == first.to_bits()).then_some(first)
+    }
+    /// Whether a variable depends on weights and constants alone.
+    pub fn fixed(&self, var: &str) -> Option<bool> {
+        Some(self.fact(var)?.value()?.fixed)
+    }
+    /// Number of elements of a tensor variable.
+    pub fn elements(&self, var: &str) -> Option<u64> {
+        self.ty(var)?.shape.elements()
+    }
+    /// Gives a variable of the right side its value.
+    pub fn bind(&mut self, var: &'static str, value: impl Into<Attr>) {
+        self.binds.push((var, value.into()));
+    }
+    /// Whether `?x op ?c` broadcasts to the type of `?x`: an elimination keeps the shape.
+    pub fn root_is(&self, var: &str) -> Option<bool> {
+        Some(self.root()? == self.ty(var)?)
+    }
+    /// Shape after numpy broadcasting of two variables.
+    pub fn broadcast(&self, a: &str, b: &str) -> Option<Vec<i64>> {
+        let (mut a, mut b) = (self.dims(a)?, self.dims(b)?);
+        if a.len() < b.len() {
+            std::mem::swap(&mut a, &mut b);
+        }
+        let skip = a.len() - b.len();
+        for (x, &y) in a[skip..].iter_mut().zip(&b) {
+            if *x == 1 {
+                *x = y;
+            } else if y != 1 && y != *x {
+                return None;
+            }
+        }
+        Some(a)
+    }
+}
+
+/// Names of the ops that a placeholder stands for.
+fn family(text: &str) -> Option<(&'static str, Vec<&'static str>)> {
+    let (key, unary) = if text.contains("{unary}") {
+        ("{unary}", true)
+    } else if text.contains("{binary}") {
+        ("{binary}", false)
+    } else {
+        return None;
+    };
+    let names = tahoma_core::ops::OPS.iter().filter(|o| match o.kind {
+        Kind::Elementwise(Scalar::Unary(_)) => unary && o.attrs.is_empty(),
+        Kind::Elementwise(Scalar::Binary(_)) => !unary,
+        _ => false,
+    });
+    Some((key, names.map(|o| o.name).collect()))
+}
+
+/// The two sides of a rule, once for each op of its family.
+pub fn texts(rule: &Rule) -> Vec<(String, String)> {
+    match family(rule.lhs) {
+        None => vec![(rule.lhs.to_string(), rule.rhs.to_string())],
+        Some((key, names)) => names.iter().map(|n| (rule.lhs.replace(key, n), rule.rhs.replace(key, n))).collect(),
+    }
+}
+
+fn pattern(text: &str, rule: &Rule) -> Result<Pattern<Node>, String> {
+    text.parse().map_err(|e| format!("rule {}: {e} in {text}", rule.name))
+}
+
+/// The rule behind a name that egg reports.
+pub fn name_of(egg: &str) -> &str {
+    egg.split('@').next().unwrap_or(egg)
+}
+
+/// A rule as egg runs it: one rewrite per op of its family. Errors: a text that does not fit the op table.
+pub fn rewrites(rule: &'static Rule) -> Result<Vec<Rewrite<Node, crate::facts::Facts>>, String> {
+    texts(rule)
+        .into_iter()
+        .map(|(lhs, rhs)| {
+            // egg wants single names: a family's are told apart by the op.
+            let name = match family(rule.lhs) {
+                Some(_) => format!("{}@{lhs}", rule.name),
+                None => rule.name.to_string(),
+            };
+            let (lhs, rhs) = (pattern(&lhs, rule)?, pattern(&rhs, rule)?);
+            let right = Right { rule, lhs: lhs.ast.clone(), rhs: rhs.ast };
+            Rewrite::new(name, lhs, right).map_err(|e| format!("rule {}: {e}", rule.name))
+        })
+        .collect()
+}
+
+/// The right side: conditions, computed attributes, a type check, origins.
+struct Right {
+    rule: &'static Rule,
+    lhs: PatternAst<Node>,
+    rhs: PatternAst<Node>,
+}
+
+/// Adds the condition's bindings to a substitution. `None`: does not apply.
+pub fn bindings(rule: &Rule, egraph: &mut EGraph, root: Id, subst: &Subst) -> Option<Subst> {
+    let mut subst = subst.clone();
+    if let Some(when) = rule.when {
+        let mut m = Match { egraph, subst: &subst, root, binds: vec![] };
+        if when(&mut m) != Some(true) {
+            return None;
+        }
+        let binds = std::mem::take(&mut m.binds);
+        for (var, attr) in binds {
+            let id = egraph.add(Node::Attr(AttrLeaf::new(attr)));
+            subst.insert(format!("?{var}").parse().ok()?, id);
+        }
+    }
+    Some(subst)
+}
+
+impl Right {
+    /// Origins of the nodes that the left side matched.
+    fn origin(&self, egraph: &EGraph, root: Id, subst: &Subst) -> Arc<Origin> {
+        let mut ids: Vec<Option<Id>> = vec![];
+        let mut from = vec![];
+        for n in self.lhs.as_ref() {
+            ids.push(match n {
+                ENodeOrVar::Var(v) => subst.get(*v).map(|&i| egraph.find(i)),
+                ENodeOrVar::ENode(n) => {
+                    let children: Option<Vec<Id>> = n.children().iter().map(|&c| ids[usize::from(c)]).collect();
+                    children.and_then(|mut c| {
+                        let mut node = n.clone();
+                        c.reverse();
+                        node.update_children(|_| c.pop().expect("as many children"));
+                        if let Some(m) = egraph.analysis.made.get(&node) {
+                            from.push(m.origin.clone());
+                        }
+                        egraph.lookup(node)
+                    })
+                }
+            });
+        }
+        if from.is_empty() {
+            from.extend(egraph[root].nodes.iter().filter_map(|n| egraph.analysis.made.get(n)).map(|m| m.origin.clone()).take(1));
+        }
+        fuse(self.rule.name, from)
+    }
+}
+
+/// Adds an instance of a pattern; new e-nodes are recorded under the rule. `None` when a part does not type.
+fn instantiate(egraph: &mut EGraph, ast: &PatternAst<Node>, subst: &Subst, made: &Made) -> Option<Id> {
+    let mut ids: Vec<Id> = vec![];
+    for n in ast.as_ref() {
+        ids.push(match n {
+            ENodeOrVar::Var(v) => *subst.get(*v)?,
+            ENodeOrVar::ENode(n) => {
+                let node = n.clone().map_children(|c| egraph.find(ids[usize::from(c)]));
+                if egraph.lookup(node.clone()).is_none() && !matches!(node, Node::Attr(_)) {
+                    egraph.analysis.record(node.clone(), made.clone());
+                }
+                egraph.add(node)
+            }
+        });
+    }
+    ids.last().copied()
+}
+
+impl Applier<Node, crate::facts::Facts> for Right {
+    fn apply_one(&self, egraph: &mut EGraph, class: Id, subst: &Subst, ast: Option<&PatternAst<Node>>, name: Symbol) -> Vec<Id> {
+        let Some(want) = egraph[class].data.value().map(|v| v.ty.clone()) else { return vec![] };
+        let Some(subst) = bindings(self.rule, egraph, class, subst) else { return vec![] };
+        let made = Made { rule: Some(self.rule.name), origin: self.origin(egraph, class, &subst) };
+        egraph.analysis.rule = self.rule.name;
+        let Some(new) = instantiate(egraph, &self.rhs, &subst, &made) else { return vec![] };
+        match &egraph[new].data {
+            Fact::Value(v) if v.ty == want => {}
+            Fact::Value(v) => {
+                let ty = v.ty.clone();
+                egraph.analysis.fault(&want, &ty);
+                return vec![];
+            }
+            _ => {
+                let why = if let Fact::Ill(why) = &egraph[new].data { why.to_string() } else { "no tensor".into() };
+                let d = tahoma_core::Diagnostic::error("E0301", format!("rule {} makes what does not type: {why}", self.rule.name));
+                if !egraph.analysis.faults.contains(&d) {
+                    egraph.analysis.faults.push(d);
+                }
+                return vec![];
+            }
+        }
+        let changed = match ast {
+            Some(ast) => egraph.union_instantiations(ast, &self.rhs, &subst, name).1,
+            None => egraph.union(class, new),
+        };
+        if changed { vec![class] } else { vec![] }
+    }
+}
+
+#[cfg(test)]
+mod tests;
