@@ -171,7 +171,7 @@ impl Context<'_, '_> {
     }
     fn within_budget(&self, v: V) -> R<V> {
         let (ty, budget) = (self.ty(v), self.imp.options.budget.elements);
-        if ty.shape.is_static() && ty.shape.elements().is_none_or(|n| n > budget) {
+        if over_budget(&ty.shape, budget) {
             return Err(OpError::new("E0107", format!("asks for a tensor of type {ty}, more than {budget} elements")));
         }
         Ok(v)
@@ -354,6 +354,12 @@ impl Context<'_, '_> {
     pub(super) fn unsupported(&self, what: impl std::fmt::Display) -> OpError {
         OpError::new("E0201", format!("{what} is not supported"))
     }
+}
+
+/// Whether the extents that are known alone ask for more elements than the budget; an extent of 0 does not excuse the others.
+pub(super) fn over_budget(shape: &Shape, budget: u64) -> bool {
+    let known = |d: &Dim| d.known().map_or(1, |n| n.max(1));
+    shape.0.iter().try_fold(1u64, |n, d| n.checked_mul(known(d))).is_none_or(|n| n > budget)
 }
 
 /// Name of the `i`-th operand in ONNX's description.

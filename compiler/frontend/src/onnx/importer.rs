@@ -2,7 +2,7 @@
 
 use super::ImportOptions;
 use super::attrs::NodeAttrs;
-use super::context::{Context, formal};
+use super::context::{Context, formal, over_budget};
 use super::frame::{Binding, Frame, Scope, Slot, lookup};
 use super::ops::{self, Import, Row};
 use super::order::order;
@@ -320,7 +320,7 @@ impl<'m> Importer<'m> {
             }
         };
         let ty = TensorType::new(dtype, Shape(dims));
-        if ty.shape.is_static() && ty.shape.elements().is_none_or(|n| n > self.options.budget.elements) {
+        if over_budget(&ty.shape, self.options.budget.elements) {
             return Err(Diagnostic::error("E0107", format!("graph input {name:?} of type {ty} has more elements than the budget")));
         }
         Ok(Slot::Value(self.builder().input(name, ty)))

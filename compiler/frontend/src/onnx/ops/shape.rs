@@ -94,9 +94,12 @@ fn reshape(cx: &mut Context) -> R<V> {
     let open: Vec<&Dim> = from.iter().filter(|d| d.known().is_none()).collect();
     // Open extents that are copied cancel: then -1 is known after all.
     if dims.iter().flatten().filter(|d| d.known().is_none()).count() == open.len() {
-        let number = |d: &Dim| d.known().unwrap_or(1);
-        let (a, k): (u64, u64) = (from.iter().map(number).product(), dims.iter().flatten().map(number).product());
-        if k != 0 && a % k == 0 {
+        let product = |n: u64, d: &Dim| n.checked_mul(d.known().unwrap_or(1));
+        let (a, k) = (from.iter().try_fold(1, product), dims.iter().flatten().try_fold(1, product));
+        if let (Some(a), Some(k)) = (a, k)
+            && k != 0
+            && a % k == 0
+        {
             let full: Vec<Dim> = dims.iter().map(|d| d.clone().unwrap_or(Dim::Known(a / k))).collect();
             return cx.reshape_dims(x, &full);
         }

@@ -1,0 +1,108 @@
+//! Damaged files: bytes of good models are changed at random (a fixed seed) and imported; nothing may panic or run long.
+
+mod models;
+
+use models::*;
+use tahoma_frontend::proto::*;
+use tahoma_frontend::{ImportOptions, import_onnx_bytes, safetensors};
+
+/// A linear congruential generator (Knuth's constants), upper bits.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) as usize % n.max(1)
+    }
+    fn damage(&mut self, bytes: &mut Vec<u8>) {
+        for _ in 0..1 + self.below(4) {
+            let at = self.below(bytes.len());
+            match self.below(5) {
+                0 => bytes[at] ^= 1 << self.below(8),
+                1 => bytes[at] = [0, 1, 0x7f, 0x80, 0xff][self.below(5)],
+                2 => bytes.truncate(at.max(1)),
+                3 => bytes.insert(at, self.below(256) as u8),
+                _ => {
+                    let value = self.below(256) as u8;
+                    let to = (at + self.below(9)).min(bytes.len());
+                    bytes[at..to].fill(value);
+                }
+            }
+        }
+    }
+}
+
+fn models() -> Vec<ModelProto> {
+    let mut pool = node("MaxPool", &["c"], &["p"]);
+    pool.attribute = vec![ints_attr("kernel_shape", &[2, 2]), ints_attr("strides", &[2, 2]), int_attr("ceil_mode", 1)];
+    let mut conv = node("Conv", &["x", "w"], &["c"]);
+    conv.attribute = vec![ints_attr("pads", &[1, 1, 1, 1])];
+    let nodes = vec![conv, pool, node("Reshape", &["p", "s"], &["r"]), node("Softmax", &["r"], &["y"])];
+    let init = vec![floats("w", &[2, 1, 3, 3], vec![0.1; 18]), i64s("s", &[2], &[1, -1])];
+    let a = model(with_init(graph(nodes, &[("x", &[1, 1, 5, 5])], &["y"]), init));
+    let mut slice = node("Slice", &["x", "b", "e", "a", "t"], &["q"]);
+    slice.name = Some("cut".into());
+    let mut resize = node("Resize", &["q", "", "f"], &["z"]);
+    resize.attribute = vec![int_attr("antialias", 1)];
+    let init = vec![
+        i64s("b", &[1], &[1]),
+        i64s("e", &[1], &[9]),
+        i64s("a", &[1], &[-1]),
+        i64s("t", &[1], &[2]),
+        floats("f", &[2], vec![2.0, 1.5]),
+    ];
+    let b = model(with_init(graph(vec![slice, resize, node("TopK", &["z", "k"], &["v", "i"])], &[("x", &[4, 6])], &["v", "i"]), init));
+    let body = graph(vec![node("Neg", &["x"], &["o"])], &[], &["o"]);
+    let mut branch = node("If", &["c"], &["y"]);
+    branch.attribute = vec![graph_attr("then_branch", body.clone()), graph_attr("else_branch", body)];
+    let mut c = model(with_init(graph(vec![branch], &[("x", &[3])], &["y"]), vec![]));
+    let cond = TensorProto { name: Some("c".into()), data_type: Some(9), int32_data: vec![1], ..Default::default() };
+    c.graph.get_or_insert_default().initializer.push(cond);
+    vec![a, b, c]
+}
+
+/// More models from a folder, for longer runs: `TAHOMA_DAMAGE=DIR cargo test --test damaged`.
+fn found(dir: &std::path::Path, out: &mut Vec<Vec<u8>>) {
+    for e in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let p = e.path();
+        if p.is_dir() {
+            found(&p, out);
+        } else if p.extension().is_some_and(|x| x == "onnx") {
+            out.extend(std::fs::read(&p).ok().filter(|b| b.len() < 20_000));
+        }
+    }
+}
+
+#[test]
+fn damaged_models_are_refused_or_imported_without_a_panic() {
+    let mut random = Random(1);
+    let mut all: Vec<(Vec<u8>, usize)> = models().iter().map(|m| (bytes(m).to_vec(), 4000)).collect();
+    if let Some(dir) = std::env::var_os("TAHOMA_DAMAGE") {
+        let mut more = Vec::new();
+        found(dir.as_ref(), &mut more);
+        all.extend(more.into_iter().map(|b| (b, 40)));
+    }
+    for (good, times) in all {
+        for _ in 0..times {
+            let mut bad = good.to_vec();
+            random.damage(&mut bad);
+            if let Err(d) = import_onnx_bytes("m.onnx", bad.into(), &ImportOptions::default()) {
+                assert!(!d.0.is_empty() && d.0.iter().all(|d| tahoma_core::diag::code(&d.code).is_some() && d.code != "E0901"), "{d}");
+            }
+        }
+    }
+}
+
+#[test]
+fn damaged_checkpoints_are_refused_or_read_without_a_panic() {
+    let mut random = Random(2);
+    let good = tiny_bert(&[]).1;
+    for _ in 0..4000 {
+        let mut bad = good[..1500].to_vec();
+        random.damage(&mut bad);
+        bad.extend_from_slice(&good[1500..]);
+        if let Ok(entries) = safetensors::entries("f", &bad) {
+            assert!(entries.iter().all(|e| e.offset + e.len <= bad.len()));
+        }
+    }
+}
