@@ -229,3 +229,12 @@ fn no_prefix_of_a_real_module_panics() {
         let _ = Module::parse(&holed, "holed.ptx");
     }
 }
+
+#[test]
+fn signatures_need_no_body_we_can_run() {
+    let text = ".version 8.0\n.target sm_90a\n.visible .entry a(.param .u32 n, .param .u64 .ptr .align 16 p)\n{ wgmma.fence.sync.aligned; ret; }";
+    let s = tahoma_sim::ptx::signatures(text, "a.ptx").unwrap();
+    assert_eq!(s.len(), 1);
+    assert_eq!((s[0].0.as_str(), s[0].1.len(), s[0].1[1].offset, s[0].1[1].pointer), ("a", 2, 8, true));
+    assert!(tahoma_sim::ptx::signatures(".entry a(.param", "a.ptx").is_err());
+}

@@ -97,18 +97,42 @@ fn fetch(w: &mut Warp, acc: &Access, m: u32, data: &[u8], offs: &[usize; 32]) {
     }
 }
 
-/// The bytes that lane `l` stores.
+/// Most bytes a warp moves in one instruction.
+const WARP_BYTES: usize = 32 * super::isa::MAX_ACCESS as usize;
+
+/// The bytes that every lane stores, one lane after the other.
 #[inline(always)]
-fn gather(w: &Warp, acc: &Access, l: usize, out: &mut [u8; 64]) {
+fn gather(w: &Warp, acc: &Access, out: &mut [u8; WARP_BYTES]) {
     let step = acc.bits as usize / 8;
+    let bytes = acc.bytes() as usize;
     for (k, reg) in acc.regs.iter().enumerate() {
-        let raw = match *reg {
-            Some((r, true, _)) => w.regs.r64[r as usize][l],
-            Some((r, false, _)) => u64::from(w.regs.r32[r as usize][l]),
-            None => 0,
-        };
-        out[k * step..(k + 1) * step].copy_from_slice(&raw.to_le_bytes()[..step]);
+        let Some((r, wide, _)) = *reg else { continue };
+        match (wide, step) {
+            (false, 4) => {
+                let x = &w.regs.r32[r as usize];
+                for l in 0..32 {
+                    out[l * bytes + 4 * k..][..4].copy_from_slice(&x[l].to_le_bytes());
+                }
+            }
+            (true, 8) => {
+                let x = &w.regs.r64[r as usize];
+                for l in 0..32 {
+                    out[l * bytes + 8 * k..][..8].copy_from_slice(&x[l].to_le_bytes());
+                }
+            }
+            _ => {
+                for l in 0..32 {
+                    let raw = if wide { w.regs.r64[r as usize][l] } else { u64::from(w.regs.r32[r as usize][l]) };
+                    out[l * bytes + k * step..][..step].copy_from_slice(&raw.to_le_bytes()[..step]);
+                }
+            }
+        }
     }
+}
+
+/// All lanes take part, one right after the other in memory.
+fn contiguous(m: u32, addrs: &[u64; 32], bytes: u64) -> bool {
+    m == u32::MAX && (0..32).all(|l| addrs[l] == addrs[0].wrapping_add(bytes * l as u64))
 }
 
 fn misaligned(m: u32, addrs: &[u64; 32], align: u64) -> LaneFault {
@@ -228,11 +252,15 @@ impl Machine<'_> {
         let offs = self.shared_offsets(addrs, m, bytes)?;
         if self.tracked {
             let all_one = offs.iter().all(|o| *o == offs[0]);
-            for l in lanes(m) {
-                // Of many lanes that read one place, two tell the whole story.
-                if all_one && l != m.trailing_zeros() as usize && m >> l != 1 {
-                    continue;
+            // Of many lanes that read one place, two tell the whole story.
+            let mut left = if all_one { m & (m & m.wrapping_neg() | 1 << m.ilog2()) } else { m };
+            loop {
+                left = self.shared.read_lanes(&offs, bytes as usize, left, w.thread(0), acc.strong);
+                if left == 0 {
+                    break;
                 }
+                let l = left.trailing_zeros() as usize;
+                left &= left - 1;
                 let who = Who { thread: w.thread(l), strong: acc.strong };
                 self.shared.on_read(offs[l], bytes as usize, who).map_err(at_lane(l))?;
             }
@@ -281,57 +309,101 @@ impl Machine<'_> {
     pub(super) fn store(&mut self, w: &mut Warp, acc: &Access, m: u32, pc: usize) -> Result<(), LaneFault> {
         let addrs = Self::addresses(w, &acc.addr);
         self.by_space(w, acc.space, addrs, m, |this, w, space, addrs, m| {
-            let bytes = acc.bytes();
-            let mut buf = [0; 64];
+            let mut all = [0; WARP_BYTES];
+            gather(w, acc, &mut all);
             match space {
-                Space::Shared => {
-                    this.stats.shared_store_bytes += bytes * u64::from(m.count_ones());
-                    this.shared_offsets(addrs, m, bytes)?;
-                    for l in lanes(m) {
-                        gather(w, acc, l, &mut buf);
-                        let who = Who { thread: w.thread(l), strong: acc.strong };
-                        let at = addrs[l] as usize;
-                        if let Err(what) = this.shared.on_write(at, bytes as usize, who, false) {
-                            // Lanes of one store that agree on address and value do not conflict.
-                            let mut other = [0; 64];
-                            let agreed = lanes(m & ((1 << l) - 1)).any(|e| {
-                                gather(w, acc, e, &mut other);
-                                addrs[e] == addrs[l] && other == buf
-                            });
-                            if !agreed {
-                                return Err(at_lane(l)(what));
-                            }
-                            this.shared.on_write(at, bytes as usize, who, true).map_err(at_lane(l))?;
-                        }
-                        this.shared.data[at..at + bytes as usize].copy_from_slice(&buf[..bytes as usize]);
-                    }
-                }
+                Space::Shared => this.store_shared(w, acc, addrs, m, &all),
                 Space::Local => {
+                    let bytes = acc.bytes();
+                    let n = bytes as usize;
                     for l in lanes(m) {
                         let at = this.local_offset(addrs[l], bytes, l).map_err(at_lane(l))?;
-                        gather(w, acc, l, &mut buf);
-                        w.local[at..at + bytes as usize].copy_from_slice(&buf[..bytes as usize]);
+                        w.local[at..at + n].copy_from_slice(&all[l * n..(l + 1) * n]);
                     }
+                    Ok(())
                 }
                 Space::Param => {
                     let detail = "store to parameter space".to_owned();
-                    return Err(LaneFault { lane: None, what: What::BadOperand { detail } });
+                    Err(LaneFault { lane: None, what: What::BadOperand { detail } })
                 }
-                _ => {
-                    this.stats.global_store_bytes += bytes * u64::from(m.count_ones());
-                    for l in lanes(m) {
-                        let (i, at) =
-                            this.mem.locate(&mut this.hints[pc], addrs[l], bytes).map_err(at_lane(l))?;
-                        if at as u64 & (bytes - 1) != 0 {
-                            return Err(misaligned(m, addrs, bytes));
-                        }
-                        gather(w, acc, l, &mut buf);
-                        this.mem.store(i, at, &buf[..bytes as usize], &this.checks).map_err(at_lane(l))?;
+                _ => this.store_global(acc.bytes(), addrs, m, pc, &all),
+            }
+        })
+    }
+
+    fn store_global(
+        &mut self,
+        bytes: u64,
+        addrs: &[u64; 32],
+        m: u32,
+        pc: usize,
+        all: &[u8; WARP_BYTES],
+    ) -> Result<(), LaneFault> {
+        let n = bytes as usize;
+        self.stats.global_store_bytes += bytes * u64::from(m.count_ones());
+        // Within one buffer the whole warp is one store; else the lanes find their faults themselves.
+        if contiguous(m, addrs, bytes)
+            && addrs[0] % bytes == 0
+            && let Ok((i, at)) = self.mem.locate(&mut self.hints[pc], addrs[0], 32 * bytes)
+        {
+            return self.mem.store(i, at, &all[..32 * n], &self.checks).map_err(at_lane(0));
+        }
+        for l in lanes(m) {
+            let (i, at) = self.mem.locate(&mut self.hints[pc], addrs[l], bytes).map_err(at_lane(l))?;
+            if at as u64 & (bytes - 1) != 0 {
+                return Err(misaligned(m, addrs, bytes));
+            }
+            self.mem.store(i, at, &all[l * n..(l + 1) * n], &self.checks).map_err(at_lane(l))?;
+        }
+        Ok(())
+    }
+
+    fn store_shared(
+        &mut self,
+        w: &Warp,
+        acc: &Access,
+        addrs: &[u64; 32],
+        m: u32,
+        all: &[u8; WARP_BYTES],
+    ) -> Result<(), LaneFault> {
+        let bytes = acc.bytes();
+        let n = bytes as usize;
+        self.stats.shared_store_bytes += bytes * u64::from(m.count_ones());
+        let offs = self.shared_offsets(addrs, m, bytes)?;
+        if self.tracked {
+            let mut left = m;
+            loop {
+                left = self.shared.write_lanes(&offs, n, left, w.thread(0), acc.strong);
+                if left == 0 {
+                    break;
+                }
+                let l = left.trailing_zeros() as usize;
+                left &= left - 1;
+                let who = Who { thread: w.thread(l), strong: acc.strong };
+                if let Err(what) = self.shared.on_write(offs[l], n, who, false) {
+                    // Lanes of one store that agree on address and value do not conflict.
+                    let mine = &all[l * n..(l + 1) * n];
+                    let agreed =
+                        lanes(m & ((1 << l) - 1)).any(|e| offs[e] == offs[l] && all[e * n..(e + 1) * n] == *mine);
+                    if !agreed {
+                        return Err(at_lane(l)(what));
                     }
+                    self.shared.on_write(offs[l], n, who, true).map_err(at_lane(l))?;
                 }
             }
-            Ok(())
-        })
+        }
+        if contiguous(m, addrs, bytes) {
+            self.shared.data[offs[0]..offs[0] + 32 * n].copy_from_slice(&all[..32 * n]);
+        } else if n == 4 {
+            for l in lanes(m) {
+                self.shared.data[offs[l]..offs[l] + 4].copy_from_slice(&all[4 * l..4 * l + 4]);
+            }
+        } else {
+            for l in lanes(m) {
+                self.shared.data[offs[l]..offs[l] + n].copy_from_slice(&all[l * n..(l + 1) * n]);
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn atomic(&mut self, w: &mut Warp, a: &Atom, m: u32, pc: usize) -> Result<(), LaneFault> {
@@ -489,6 +561,17 @@ impl Machine<'_> {
                 self.stats.shared_store_bytes += 128;
             } else {
                 let data = &self.shared.data;
+                if !trans {
+                    let out = &mut w.regs.r32[*reg as usize];
+                    for (r, row) in rows.iter().enumerate() {
+                        let (words, _) = data[*row..*row + 16].as_chunks::<4>();
+                        for (j, x) in words.iter().enumerate() {
+                            out[4 * r + j] = u32::from_le_bytes(*x);
+                        }
+                    }
+                    self.stats.shared_load_bytes += 128;
+                    continue;
+                }
                 let half = |at: usize| u32::from(u16::from_le_bytes([data[at], data[at + 1]]));
                 w.regs.r32[*reg as usize] = std::array::from_fn(|l| half(place(l, 0)) | (half(place(l, 1)) << 16));
                 self.stats.shared_load_bytes += 128;

@@ -259,10 +259,19 @@ impl Regs {
     }
 
     pub(super) fn f16(&mut self, op: F, bf: bool, mode: Mode, r: [R; 4], m: u32) {
+        if mode == Mode::PLAIN {
+            return self.map32(r, m, |x, y, z| fl::f16_fast(op, bf, x & 0xffff, y & 0xffff, z & 0xffff));
+        }
         self.map32(r, m, |x, y, z| fl::f16_op(op, bf, mode, x & 0xffff, y & 0xffff, z & 0xffff));
     }
 
     pub(super) fn f16x2(&mut self, op: F, bf: bool, mode: Mode, r: [R; 4], m: u32) {
+        if mode == Mode::PLAIN {
+            return self.map32(r, m, |x, y, z| {
+                let lo = fl::f16_fast(op, bf, x & 0xffff, y & 0xffff, z & 0xffff);
+                lo | (fl::f16_fast(op, bf, x >> 16, y >> 16, z >> 16) << 16)
+            });
+        }
         self.map32(r, m, |x, y, z| {
             let lo = fl::f16_op(op, bf, mode, x & 0xffff, y & 0xffff, z & 0xffff);
             lo | (fl::f16_op(op, bf, mode, x >> 16, y >> 16, z >> 16) << 16)
@@ -495,7 +504,16 @@ impl Regs {
             }
         }
         let one = |raw: u64| convert(c, raw);
-        if c.pack {
+        let plain = c.mode == Mode::PLAIN && !c.satfinite && !c.relu;
+        if c.pack && plain && matches!(c.to, Ty::F16 | Ty::Bf16) {
+            let (x, y) = (self.r32[a].map(f32::from_bits), self.r32[c.b as usize].map(f32::from_bits));
+            let v = if c.to == Ty::F16 {
+                lanes32(|l| (fl::f32_to_half(x[l]) << 16) | fl::f32_to_half(y[l]))
+            } else {
+                lanes32(|l| (fl::f32_to_bf16(x[l]) << 16) | fl::f32_to_bf16(y[l]))
+            };
+            put32(&mut self.r32[c.d as usize], &v, m);
+        } else if c.pack {
             let b = c.b as usize;
             let half = c.to.bits();
             let v = lanes32(|l| {

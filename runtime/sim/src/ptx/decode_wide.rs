@@ -163,6 +163,9 @@ impl Decoder<'_> {
             strong,
             regs,
         };
+        if access.bytes() > MAX_ACCESS {
+            return no("more than 256 bits");
+        }
         let class = match space {
             Space::Global | Space::Generic => Class::Global,
             Space::Shared => Class::Shared,

@@ -476,6 +476,31 @@ pub(super) fn f32_to_half(x: f32) -> u32 {
     sign | bits
 }
 
+/// The plain operations on halves through f32: sums and products round twice harmlessly (24 ≥ 2·11 + 2
+/// bits), and a fused result that might not is done again exactly.
+#[inline(always)]
+pub(super) fn f16_fast(op: F, bf: bool, x: u32, y: u32, z: u32) -> u32 {
+    let load = |h: u32| if bf { bf16_to_f32(h) } else { half_to_f32(h) };
+    let (a, b) = (load(x), load(y));
+    let r = match op {
+        F::Add => a + b,
+        F::Sub => a - b,
+        F::Mul => a * b,
+        F::Min => min32(a, b),
+        F::Max => max32(a, b),
+        F::Fma => {
+            let r = (f64::from(a) * f64::from(b) + f64::from(load(z))) as f32;
+            let (tie, tiny) = if bf { (0xffff, f32::MIN_POSITIVE) } else { (0x1fff, 6.103_515_6e-5) };
+            if r.to_bits() & tie == (tie + 1) / 2 || r.abs() < tiny {
+                return f16_op(op, bf, Mode::PLAIN, x, y, z);
+            }
+            r
+        }
+        _ => return f16_op(op, bf, Mode::PLAIN, x, y, z),
+    };
+    if bf { f32_to_bf16(r) } else { f32_to_half(r) }
+}
+
 /// One f16 (or bf16) lane: operands are exact in f64, the result is rounded once.
 pub(super) fn f16_op(op: F, bf: bool, mode: Mode, x: u32, y: u32, z: u32) -> u32 {
     let fmt = if bf { BF16 } else { F16 };
@@ -546,6 +571,24 @@ mod tests {
             assert_eq!(u32::from(half::f16::from_f32(x).to_bits()), slow, "{x:e}");
             let b = BF16.round(f64::from(x), Ordering::Equal, Rnd::Even, false);
             assert_eq!(f32_to_bf16(x), b);
+        }
+    }
+
+    #[test]
+    fn halves_through_f32_equal_the_exact_ones() {
+        let mut s = 99u64;
+        for i in 0..400_000u32 {
+            s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let (x, y, z) = ((s >> 16) as u32 & 0xffff, (s >> 32) as u32 & 0xffff, (s >> 48) as u32 & 0xffff);
+            // Few mantissa bits make ties common.
+            let cut = if i % 2 == 0 { 0xffff } else { 0xff80 };
+            let (x, y, z) = (x & cut, y & cut, z & cut);
+            for bf in [false, true] {
+                for op in [F::Add, F::Sub, F::Mul, F::Fma, F::Min, F::Max] {
+                    let (fast, exact) = (f16_fast(op, bf, x, y, z), f16_op(op, bf, Mode::PLAIN, x, y, z));
+                    assert_eq!(fast, exact, "{op:?} {bf} {x:04x} {y:04x} {z:04x}");
+                }
+            }
         }
     }
 

@@ -261,6 +261,9 @@ pub(super) struct Addr {
     pub off: i64,
 }
 
+/// Most bytes a lane loads or stores in one instruction (256 bits, on sm_100).
+pub(super) const MAX_ACCESS: u64 = 32;
+
 /// A load or a store of `regs.len()` elements of `bits` each.
 #[derive(Clone, Debug)]
 pub(super) struct Access {

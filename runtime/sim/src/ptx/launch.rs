@@ -174,7 +174,7 @@ pub fn launch(
             races: opts.races && blocks > 1,
             launch: launch_stamp,
             block: 0,
-            granule: k.code.global_granule,
+            shift: k.code.global_granule.trailing_zeros(),
         },
         tracked,
         hints: vec![u32::MAX; k.code.insts.len()],

@@ -67,7 +67,8 @@ pub(super) struct Buffer {
     freed: bool,
     /// Per granule, the stamp of the block that last wrote it.
     writers: Vec<u64>,
-    granule: usize,
+    /// log2 of the granule's bytes.
+    shift: u32,
 }
 
 impl Buffer {
@@ -123,7 +124,8 @@ pub(super) struct Checks {
     pub launch: u64,
     /// The running block's stamp.
     pub block: u64,
-    pub granule: usize,
+    /// log2 of the granule's bytes.
+    pub shift: u32,
 }
 
 impl Memory {
@@ -156,7 +158,7 @@ impl Memory {
             uninit: len,
             freed: false,
             writers: Vec::new(),
-            granule: 4,
+            shift: 2,
         });
         Ok(base)
     }
@@ -291,12 +293,12 @@ impl Memory {
             return Err(What::Uninitialised { buffer: b.name.clone(), offset: offset as u64 });
         }
         if c.races && !b.writers.is_empty() {
-            for g in at / b.granule..(at + len).div_ceil(b.granule) {
+            for g in at >> b.shift..=(at + len - 1) >> b.shift {
                 let w = b.writers[g];
                 if w > c.launch && w != c.block {
                     return Err(What::BlockRace {
                         buffer: b.name.clone(),
-                        offset: (g * b.granule) as u64,
+                        offset: (g << b.shift) as u64,
                         other: w - c.launch - 1,
                         write: false,
                     });
@@ -328,20 +330,24 @@ impl Memory {
 impl Buffer {
     /// Notes the running block as the writer of a range.
     fn claim(&mut self, at: usize, bytes: &[u8], c: &Checks) -> Result<(), What> {
-        if self.writers.is_empty() || self.granule != c.granule {
-            self.granule = c.granule;
-            self.writers = vec![0; self.data.len().div_ceil(c.granule)];
+        if self.writers.is_empty() || self.shift != c.shift {
+            self.shift = c.shift;
+            self.writers = vec![0; self.data.len().div_ceil(1 << c.shift)];
         }
-        for g in at / c.granule..(at + bytes.len()).div_ceil(c.granule) {
+        let (g0, g1) = (at >> c.shift, (at + bytes.len() - 1) >> c.shift);
+        for g in g0..=g1 {
             let w = self.writers[g];
-            // Blocks that store the same value agree: overlapping tiles at an edge do this.
-            if w > c.launch && w != c.block && self.data[at..at + bytes.len()] != *bytes {
-                return Err(What::BlockRace {
-                    buffer: self.name.clone(),
-                    offset: (g * c.granule) as u64,
-                    other: w - c.launch - 1,
-                    write: true,
-                });
+            if w > c.launch && w != c.block {
+                // Blocks that store the same value agree: overlapping tiles at an edge do this.
+                let (from, to) = ((g << c.shift).max(at), ((g + 1) << c.shift).min(at + bytes.len()));
+                if self.data[from..to] != bytes[from - at..to - at] {
+                    return Err(What::BlockRace {
+                        buffer: self.name.clone(),
+                        offset: from as u64,
+                        other: w - c.launch - 1,
+                        write: true,
+                    });
+                }
             }
             self.writers[g] = c.block;
         }

@@ -22,43 +22,44 @@ pub(super) fn mma(r: &mut Regs, op: &Mma) {
     match op.a_ty {
         MmaTy::F64 => mma_f64(r, op),
         MmaTy::S8 | MmaTy::U8 => mma_i8(r, op),
-        _ => mma_f32(r, op),
+        MmaTy::F16 => mma_f32(r, op, true, fl::half_to_f32),
+        MmaTy::Bf16 => mma_f32(r, op, true, fl::bf16_to_f32),
+        MmaTy::Tf32 => mma_f32(r, op, false, |x| f32::from_bits(x & 0xffff_e000)),
     }
 }
 
-fn mma_f32(r: &mut Regs, op: &Mma) {
+/// `packed`: two elements in a register, which `load` converts.
+#[inline(always)]
+fn mma_f32(r: &mut Regs, op: &Mma, packed: bool, load: impl Fn(u32) -> f32) {
     let mut a = [[0f32; 16]; 16];
     let mut b = [[0f32; 8]; 16];
     let mut c = [[0f32; 8]; 16];
-    let load: fn(u32) -> f32 = match op.a_ty {
-        MmaTy::F16 => fl::half_to_f32,
-        MmaTy::Bf16 => fl::bf16_to_f32,
-        _ => |x| f32::from_bits(x & 0xffff_e000),
-    };
-    let packed = op.a_ty != MmaTy::Tf32;
     for (i, reg) in op.a.iter().enumerate() {
         let x = &r.r32[*reg as usize];
+        let lo = x.map(|v| load(if packed { v & 0xffff } else { v }));
+        let hi = x.map(|v| if packed { load(v >> 16) } else { 0.0 });
         for l in 0..32 {
-            let (row, t) = (l / 4 + 8 * (i % 2), l % 4);
+            let row = &mut a[l / 4 + 8 * (i % 2)];
             if packed {
-                let col = 2 * t + 8 * (i / 2);
-                a[row][col] = load(x[l] & 0xffff);
-                a[row][col + 1] = load(x[l] >> 16);
+                let col = 2 * (l % 4) + 8 * (i / 2);
+                row[col] = lo[l];
+                row[col + 1] = hi[l];
             } else {
-                a[row][t + 4 * (i / 2)] = load(x[l]);
+                row[l % 4 + 4 * (i / 2)] = lo[l];
             }
         }
     }
     for (i, reg) in op.b.iter().enumerate() {
         let x = &r.r32[*reg as usize];
+        let lo = x.map(|v| load(if packed { v & 0xffff } else { v }));
+        let hi = x.map(|v| if packed { load(v >> 16) } else { 0.0 });
         for l in 0..32 {
             let (g, t) = (l / 4, l % 4);
             if packed {
-                let row = 2 * t + 8 * i;
-                b[row][g] = load(x[l] & 0xffff);
-                b[row + 1][g] = load(x[l] >> 16);
+                b[2 * t + 8 * i][g] = lo[l];
+                b[2 * t + 8 * i + 1][g] = hi[l];
             } else {
-                b[t + 4 * i][g] = load(x[l]);
+                b[t + 4 * i][g] = lo[l];
             }
         }
     }

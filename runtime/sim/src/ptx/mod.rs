@@ -139,16 +139,7 @@ pub struct Module {
 impl Module {
     /// Reads `text`; `file` is what errors call it.
     pub fn parse(text: &str, file: &str) -> Result<Module, PtxError> {
-        let line_text = |n: u32| {
-            let line = text.lines().nth((n as usize).saturating_sub(1));
-            line.unwrap_or("").trim().replace('\t', " ")
-        };
-        Self::read(text, file).map_err(|parse::At(line, message)| PtxError {
-            file: file.to_owned(),
-            line,
-            text: line_text(line),
-            message,
-        })
+        Self::read(text, file).map_err(|e| located(text, file, e))
     }
 
     fn read(text: &str, file: &str) -> parse::Res<Module> {
@@ -187,18 +178,27 @@ impl Module {
     }
 }
 
-/// Lays out parameters, shared and local variables, then decodes the body.
-fn kernel(src: &parse::Source, f: &parse::Func) -> parse::Res<Kernel> {
-    let mut symbols: HashMap<String, Symbol> = HashMap::new();
-    for (i, g) in src.globals.iter().enumerate() {
-        symbols.insert(g.name.clone(), Symbol::Global(i));
+/// Name and parameters of every kernel in a PTX text, whatever instructions its body has: for those who
+/// launch it elsewhere.
+pub fn signatures(text: &str, file: &str) -> Result<Vec<(String, Vec<Param>)>, PtxError> {
+    match parse::signatures(text) {
+        Ok(s) => Ok(s.into_iter().map(|(name, p)| (name, layout(&p).0)).collect()),
+        Err(e) => Err(located(text, file, e)),
     }
-    let mut params = Vec::new();
+}
+
+fn located(text: &str, file: &str, parse::At(line, message): parse::At) -> PtxError {
+    let text = text.lines().nth((line as usize).saturating_sub(1)).unwrap_or("");
+    PtxError { file: file.to_owned(), line, text: text.trim().replace('\t', " "), message }
+}
+
+/// Offsets of parameters, each aligned, and the bytes of them all.
+fn layout(decls: &[parse::ParamDecl]) -> (Vec<Param>, u64) {
     let mut offset = 0u64;
-    for p in &f.params {
+    let mut out = Vec::with_capacity(decls.len());
+    for p in decls {
         offset = offset.next_multiple_of(p.align);
-        symbols.insert(p.name.clone(), Symbol::Param(offset));
-        params.push(Param {
+        out.push(Param {
             name: p.name.clone(),
             ty: p.ty.clone(),
             bytes: p.bytes,
@@ -206,6 +206,19 @@ fn kernel(src: &parse::Source, f: &parse::Func) -> parse::Res<Kernel> {
             pointer: p.pointer,
         });
         offset += p.bytes;
+    }
+    (out, offset)
+}
+
+/// Lays out parameters, shared and local variables, then decodes the body.
+fn kernel(src: &parse::Source, f: &parse::Func) -> parse::Res<Kernel> {
+    let mut symbols: HashMap<String, Symbol> = HashMap::new();
+    for (i, g) in src.globals.iter().enumerate() {
+        symbols.insert(g.name.clone(), Symbol::Global(i));
+    }
+    let (params, param_bytes) = layout(&f.params);
+    for p in &params {
+        symbols.insert(p.name.clone(), Symbol::Param(p.offset));
     }
     let mut local = 0u64;
     for v in &f.locals {
@@ -246,7 +259,7 @@ fn kernel(src: &parse::Source, f: &parse::Func) -> parse::Res<Kernel> {
         local_bytes: local.next_multiple_of(16),
         reqntid: f.reqntid,
         maxntid: f.maxntid,
-        param_bytes: offset,
+        param_bytes,
         code: decode::decode(f, &symbols)?,
     })
 }

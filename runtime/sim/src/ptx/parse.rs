@@ -215,6 +215,28 @@ pub(super) fn parse(text: &str) -> Res<Source> {
     Ok(src)
 }
 
+/// Name and parameters of every kernel, without reading the bodies.
+pub(super) fn signatures(text: &str) -> Res<Vec<(String, Vec<ParamDecl>)>> {
+    let mut p = Parser { toks: lex(text)?, pos: 0 };
+    let mut out = Vec::new();
+    while p.pos < p.toks.len() {
+        if !p.eat_word(".entry") {
+            p.pos += 1;
+            continue;
+        }
+        let name = p.word("a kernel name")?.to_owned();
+        let mut params = Vec::new();
+        if p.eat('(') {
+            while !p.eat(')') {
+                params.push(p.param()?);
+                p.eat(',');
+            }
+        }
+        out.push((name, params));
+    }
+    Ok(out)
+}
+
 impl<'a> Parser<'a> {
     fn line(&self) -> u32 {
         let last = self.toks.len().saturating_sub(1);
