@@ -70,7 +70,8 @@ pub fn encode(d: DType, x: f64, saturate: bool) -> u8 {
         if x.is_nan() {
             return 255;
         }
-        let e = x.abs().log2().round();
+        // Scales round up, so that what they scale does not overflow (ONNX Cast, round_mode "up").
+        let e = x.abs().log2().ceil();
         return if x == 0.0 { 0 } else { (e + 127.0).clamp(0.0, 254.0) as u8 };
     }
     let Some(s) = small(d) else { return x as u8 };
@@ -78,7 +79,8 @@ pub fn encode(d: DType, x: f64, saturate: bool) -> u8 {
     let sign_bit = if x.is_sign_negative() { 1u8 << (width - 1) } else { 0 };
     let nan = match s.special {
         Special::Fnuz => 0x80,
-        Special::None => sign_bit,
+        // Without a NaN it becomes −0, as ONNX and ml_dtypes have it.
+        Special::None => 1 << (width - 1),
         Special::Ieee => sign_bit | (((1u16 << (width - 1)) - 1) as u8 & !((1 << s.mantissa) - 1)) | 1 << (s.mantissa - 1),
         Special::Fn => sign_bit | ((1u16 << (width - 1)) - 1) as u8,
     };

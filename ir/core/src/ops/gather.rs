@@ -40,8 +40,12 @@ fn infer_gather(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
     Ok(vec![TensorType::new(x.dtype, Shape(dims))])
 }
 fn eval_gather(a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
-    let (x, i) = (a.operands[0].contiguous(), &a.operands[1]);
-    let ax = axis(a.attrs, "axis", x.rank())?;
+    let ax = axis(a.attrs, "axis", a.operands[0].rank())?;
+    Ok(vec![take(&a.operands[0], &a.operands[1], ax)?])
+}
+/// The slices of `x` along an axis that the indices name.
+pub(super) fn take(x: &Tensor, i: &Tensor, ax: usize) -> Result<Tensor, OpError> {
+    let x = x.contiguous();
     let n = x.shape()[ax];
     let at = positions(i, n)?;
     let inner: usize = x.shape()[ax + 1..].iter().product();
@@ -50,7 +54,7 @@ fn eval_gather(a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
     let at = &at;
     let base = x.offset();
     let from = (0..outer).flat_map(move |o| at.iter().flat_map(move |&p| (0..inner).map(move |k| base + (o * n + p) * inner + k)));
-    Ok(vec![picked(&x, &shape, from)?])
+    picked(&x, &shape, from)
 }
 
 fn infer_elements(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {

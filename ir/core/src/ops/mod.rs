@@ -7,6 +7,7 @@ mod dynamic;
 mod elementwise;
 mod gather;
 mod moves;
+mod onnx_extra;
 mod reduce;
 mod search;
 pub mod structure;
@@ -28,6 +29,7 @@ static FAMILIES: &[&[&[&OpDef]]] = &[
     composite::FAMILIES,
     search::FAMILIES,
     dynamic::FAMILIES,
+    onnx_extra::FAMILIES,
     &[structure::ROWS],
 ];
 
