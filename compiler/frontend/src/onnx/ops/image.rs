@@ -5,7 +5,13 @@ use super::{Row, one};
 use crate::onnx::context::{Context, R, V, attrs};
 use tahoma_core::{DType, OpError, Tensor};
 
-pub(super) static ROWS: &[Row] = &[one("GridSample", 16, grid_sample), one("AffineGrid", 20, affine_grid), one("Col2Im", 18, col2im)];
+pub(super) static ROWS: &[Row] = &[
+    one("GridSample", 16, grid_sample),
+    one("AffineGrid", 20, affine_grid),
+    one("Col2Im", 18, col2im),
+    one("RoiAlign", 10, roi_align),
+    one("NonMaxSuppression", 10, non_max_suppression),
+];
 
 /// Samples `x [N, C, D1..Dk]` at `grid [N, E1..Ek, k]`, coordinates from -1 to 1, the last axis first.
 fn grid_sample(cx: &mut Context) -> R<V> {
@@ -250,4 +256,44 @@ fn col2im(cx: &mut Context) -> R<V> {
     let mut shape = vec![dims[0], channels];
     shape.extend(image.iter().map(|&d| d as usize));
     cx.reshape(y, &shape)
+}
+
+fn roi_align(cx: &mut Context) -> R<V> {
+    let (x, rois, batch) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
+    let batch = cx.cast(batch, DType::I64)?;
+    let size = |n: &str| cx.attrs.int(n).unwrap_or(1);
+    let (height, width) = (size("output_height"), size("output_width"));
+    let ratio = cx.attrs.int("sampling_ratio").unwrap_or(0);
+    let scale = cx.attrs.float("spatial_scale").unwrap_or(1.0);
+    if !(0..1 << 12).contains(&ratio) {
+        return Err(OpError::attr(format!("sampling_ratio cannot be {ratio}")));
+    }
+    let max = match cx.attrs.str("mode").unwrap_or("avg") {
+        "avg" => false,
+        "max" => true,
+        other => return Err(OpError::attr(format!("mode {other:?} is none of avg, max"))),
+    };
+    // Operator set 16 made half a pixel the default.
+    let default = if cx.since() < 16 { "output_half_pixel" } else { "half_pixel" };
+    let half = cx.attrs.str("coordinate_transformation_mode").unwrap_or(default) == "half_pixel";
+    let a = attrs! {"height": height, "width": width, "sampling_ratio": ratio, "scale": scale, "half_pixel": half, "max": max};
+    cx.op("roi_align", &[x, rois, batch], a)
+}
+
+fn non_max_suppression(cx: &mut Context) -> R<V> {
+    let (boxes, scores) = (cx.input(0)?, cx.input(1)?);
+    let most = match cx.try_opt(2)? {
+        Some(v) => cx.cast(v, DType::I64)?,
+        None => cx.int(0),
+    };
+    let overlap = match cx.try_opt(3)? {
+        Some(v) => v,
+        None => cx.scalar(0.0, DType::F32)?,
+    };
+    let least = match cx.try_opt(4)? {
+        Some(v) => v,
+        None => cx.scalar(f64::NEG_INFINITY, DType::F32)?,
+    };
+    let centre = cx.attrs.int("center_point_box").unwrap_or(0) != 0;
+    cx.op("non_max_suppression", &[boxes, scores, most, overlap, least], attrs! {"center": centre})
 }

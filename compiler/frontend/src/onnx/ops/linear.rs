@@ -4,7 +4,8 @@ use super::{Row, one};
 use crate::onnx::context::{Context, R, V, attrs};
 use tahoma_core::{DType, Dim, OpError};
 
-pub(super) static ROWS: &[Row] = &[one("MatMul", 1, matmul), one("Gemm", 1, gemm), one("MatMulInteger", 10, matmul_integer)];
+pub(super) static ROWS: &[Row] =
+    &[one("MatMul", 1, matmul), one("Gemm", 1, gemm), one("MatMulInteger", 10, matmul_integer), one("Det", 11, det)];
 
 fn matmul(cx: &mut Context) -> R<V> {
     let (a, b) = (cx.input(0)?, cx.input(1)?);
@@ -68,6 +69,11 @@ fn gemm(cx: &mut Context) -> R<V> {
         }
     }
     Ok(y)
+}
+
+fn det(cx: &mut Context) -> R<V> {
+    let x = cx.input(0)?;
+    cx.f("det", &[x])
 }
 
 /// Integers less their zero points, as i32.

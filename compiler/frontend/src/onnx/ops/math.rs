@@ -233,6 +233,10 @@ fn bit_cast(cx: &mut Context) -> R<V> {
     if cx.dtype(x) == to {
         return Ok(x);
     }
+    // A bool is a byte of 0 or 1.
+    if (cx.dtype(x), to) == (DType::Bool, DType::U8) || (cx.dtype(x), to) == (DType::U8, DType::Bool) {
+        return cx.cast(x, to);
+    }
     cx.op("bitcast", &[x], attrs! {"to": to})
 }
 

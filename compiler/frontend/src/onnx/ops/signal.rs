@@ -14,6 +14,7 @@ pub(super) static ROWS: &[Row] = &[
     one("BlackmanWindow", 17, window),
     one("DFT", 17, dft),
     one("STFT", 17, stft),
+    one("MelWeightMatrix", 17, mel),
 ];
 
 /// A float tensor computed here: inline if small, else a weight in memory.
@@ -155,4 +156,37 @@ fn stft(cx: &mut Context) -> R<V> {
     }
     let onesided = cx.attrs.int("onesided").unwrap_or(1) != 0 && parts == 1;
     transform(cx, frames, frame, false, onesided)
+}
+
+/// Triangles between mel-spaced frequencies; all operands are known, so the matrix is a table.
+fn mel(cx: &mut Context) -> R<V> {
+    let v: Vec<f64> = (0..5).map(|i| Ok(cx.need_floats(i)?.first().copied().unwrap_or(0.0))).collect::<R<_>>()?;
+    let [bins, length, rate, low, high] = v[..] else { return Err(OpError::new("E0202", "needs 5 operands")) };
+    if !(1.0..4096.0).contains(&bins) || !(1.0..65536.0).contains(&length) || !(rate > 0.0) || !(0.0 <= low && low < high && high < 1e9) {
+        return Err(OpError::attr(format!("{bins} bins of {length} points at {rate} Hz from {low} to {high} Hz make no matrix")));
+    }
+    let (bins, rows) = (bins as usize, length as usize / 2 + 1);
+    let mel = |hz: f64| 2595.0 * (1.0 + hz / 700.0).log10();
+    let step = (mel(high) - mel(low)) / (bins + 2) as f64;
+    let edge = |i: usize| {
+        let hz = 700.0 * (10f64.powf((mel(low) + i as f64 * step) / 2595.0) - 1.0);
+        (((length + 1.0) * hz / rate).floor().max(0.0) as usize).min(rows)
+    };
+    let mut m = vec![0f32; rows * bins];
+    for i in 0..bins {
+        let (a, b, c) = (edge(i), edge(i + 1), edge(i + 2));
+        let mut set = |j: usize, x: f64| {
+            if j < rows {
+                m[j * bins + i] = x as f32;
+            }
+        };
+        if a == b {
+            set(b, 1.0);
+        }
+        (a..=b).filter(|_| b > a).for_each(|j| set(j, (j - a) as f64 / (b - a) as f64));
+        (b..c).for_each(|j| set(j, (c - j) as f64 / (c - b) as f64));
+    }
+    let to = super::math::type_code(cx.attrs.int("output_datatype").unwrap_or(1))?;
+    let v = table(cx, &[rows, bins], m, "mel")?;
+    cx.cast(v, to)
 }
