@@ -4,6 +4,7 @@
 //! kept as they are, with operands that may still be improved.
 
 use crate::facts::{EGraph, Fact, Facts, Made};
+use crate::kernel::{Arg, Body, BodyNode, Former};
 use crate::language::{AttrLeaf, Leaf, Node, OpId, Opaque, attrs_from};
 use egg::{Id, RecExpr};
 use std::collections::HashMap;
@@ -89,6 +90,74 @@ pub fn to_egraph(graph: &Graph, proofs: bool) -> Bridge {
     }
     g.rebuild();
     Bridge { egraph: g, values }
+}
+
+/// Adds a graph of ops over given classes; the classes of its outputs. `None` where it holds ops that rules must not see.
+pub fn add_graph(g: &mut EGraph, graph: &Graph, inputs: &[Id], made: &Made) -> Option<Vec<Id>> {
+    let mut values: HashMap<ValueId, Id> = graph.inputs.iter().map(|p| p.value).zip(inputs.iter().copied()).collect();
+    for n in &graph.nodes {
+        if matches!(n.op.kind, Kind::Structure) || n.op.name == "weight" || n.results.len() != 1 {
+            return None;
+        }
+        let mut children: Vec<Id> = n.operands.iter().map(|v| values.get(v).copied()).collect::<Option<_>>()?;
+        for d in n.op.attrs {
+            children.push(g.add(Node::Attr(AttrLeaf::new(n.attrs.get(d.name)?.clone()))));
+        }
+        let node = Node::Op(OpId::of(n.op.0), children.into());
+        if g.lookup(node.clone()).is_none() {
+            g.analysis.record(node.clone(), made.clone());
+        }
+        values.insert(n.results[0], g.add(node));
+    }
+    graph.outputs.iter().map(|o| values.get(&o.value).copied()).collect()
+}
+
+/// Composites that are no kernel by themselves are opened, so that their parts can be: the definition is joined to the op.
+pub fn open_composites(g: &mut EGraph, former: &mut Former) {
+    let mut ids: Vec<Id> = g.classes().map(|c| c.id).collect();
+    ids.sort_unstable();
+    for id in ids {
+        let nodes: Vec<Node> = g[id].nodes.clone();
+        for n in nodes {
+            if open(g, former, id, &n).is_some() {
+                g.analysis.rule = OPEN;
+            }
+        }
+    }
+    g.rebuild();
+}
+
+/// Name under which reports show it.
+pub const OPEN: &str = "open-composite";
+
+fn open(g: &mut EGraph, former: &mut Former, id: Id, n: &Node) -> Option<()> {
+    let Node::Op(op, _) = n else { return None };
+    let Kind::Composite(define) = op.def().kind else { return None };
+    let value = g[id].data.value()?;
+    if value.fixed || !value.ty.shape.is_static() {
+        return None;
+    }
+    let types: Vec<TensorType> = n.operands().iter().map(|&i| g[i].data.value().map(|v| v.ty.clone())).collect::<Option<_>>()?;
+    let attrs = Arc::new(crate::facts::attrs(g, n)?);
+    let args = (0..types.len() as u32).map(Arg::Input).collect();
+    let body = Body::new(types.clone(), vec![BodyNode { op: op.def().name, args, attrs: attrs.clone(), ty: value.ty.clone() }]);
+    if former.form(&Arc::new(body)).is_some() {
+        return None;
+    }
+    let want = value.ty.clone();
+    let mut b = Builder::new("open");
+    let inputs: Vec<ValueId> = types.into_iter().enumerate().map(|(i, t)| b.input(&format!("x{i}"), t)).collect();
+    let out = define(&mut b, &inputs, &attrs).ok()?;
+    let [out] = out.as_slice() else { return None };
+    b.output("y", *out);
+    let graph = b.finish();
+    let origin = g.analysis.made.get(n).map(|m| m.origin.clone()).unwrap_or_default();
+    let operands = n.operands().to_vec();
+    let ids = add_graph(g, &graph, &operands, &Made { rule: Some(OPEN), origin })?;
+    if g[ids[0]].data.value()?.ty == want {
+        g.union_trusted(id, ids[0], OPEN);
+    }
+    Some(())
 }
 
 /// A graph that computes `expr` (ops, inputs, weights): one output `y`. Used by rule tests and text tests.

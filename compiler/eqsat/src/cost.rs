@@ -96,11 +96,15 @@ impl TargetCost for Roofline {
                 };
                 let points: u64 = c.batch.iter().chain(&c.m).chain(&c.n).product();
                 let sums = 2.0 * points as f64 * c.k.iter().product::<u64>() as f64;
-                (sums / rate + points as f64 * c.epilogue.flops() as f64 / self.vector, points, vec![])
+                // Reading an element into an expression takes about as long as an operation on it.
+                let each = (c.epilogue.flops() + c.loads.len() as u64) as f64;
+                (sums / rate + points as f64 * each / self.vector, points, vec![])
             }
             Body::Rows(r) => {
-                let points = r.outer.iter().chain(&r.inner).product();
-                (spec.flops() as f64 / self.vector, points, r.loads.iter().map(|l| &l.access).collect())
+                let outer: u64 = r.outer.iter().product();
+                let points = outer * r.inner.iter().product::<u64>();
+                let reads: u64 = r.loads.iter().map(|l| if l.per_row { outer } else { points }).sum();
+                ((spec.flops() + reads) as f64 / self.vector, points, r.loads.iter().map(|l| &l.access).collect())
             }
         };
         let share = self.share(points);

@@ -136,7 +136,9 @@ pub fn optimize(program: &Program, options: &Options) -> Result<(Program, Report
     let plain_choice = extract::extract(&plain);
     clock.mark("fuse");
 
-    let egraph = saturate(bridge.egraph, options, &mut report)?;
+    let mut egraph = bridge.egraph;
+    bridge::open_composites(&mut egraph, &mut former);
+    let egraph = saturate(egraph, options, &mut report)?;
     clock.mark("saturate");
 
     let made: HashMap<Node, Made> = Facts::canonical_made(&egraph);

@@ -11,8 +11,8 @@ use crate::language::Node;
 use egg::Id;
 use std::collections::HashMap;
 use std::sync::Arc;
-use tahoma_core::op::{Contract, Kind, Move, OpDef};
-use tahoma_core::{Attrs, TensorType};
+use tahoma_core::op::{Contract, Expand, Kind, Move, OpDef};
+use tahoma_core::{Attrs, Builder, TensorType, ValueId};
 
 /// Kernels kept for a class, and how many of them a consumer tries to absorb.
 const KEEP: usize = 8;
@@ -217,7 +217,7 @@ pub fn price(net: &mut Net, former: &mut Former, target: &dyn TargetCost, uses: 
     // What a class costs: shared among its users, and for one user alone.
     let (mut share, mut whole): (Vec<f64>, Vec<f64>) = (vec![], vec![]);
     let mut kernels: Vec<Vec<Arc<Candidate>>> = vec![];
-    for i in 0..net.classes.len() {
+    for (i, fan) in parents.iter().enumerate() {
         let found = if net.classes[i].fixed && !widens(net, i) { vec![] } else { kernels_of(net, i, &kernels, [&share, &whole], former) };
         let class = &net.classes[i];
         let mut ways: Vec<Way> = vec![];
@@ -231,7 +231,7 @@ pub fn price(net: &mut Net, former: &mut Former, target: &dyn TargetCost, uses: 
             |of: &[f64]| ways.iter().map(|w| w.ns + w.needs.iter().map(|&k| of[k as usize]).sum::<f64>()).fold(f64::INFINITY, f64::min);
         let (best, alone) = (least(&share), least(&whole));
         let users = match uses(class.id) {
-            0 => parents[i].max(1),
+            0 => (*fan).max(1),
             n => n,
         };
         share.push(best / users as f64);
@@ -265,10 +265,26 @@ fn node_ns(net: &Net, class: &Class, n: &NetNode, target: &dyn TargetCost) -> f6
             match def.kind {
                 // The same bytes under another shape.
                 Kind::Move(Move::Reshape) => TIE_NS,
+                Kind::Composite(define) => target.host_ns(def, &types, &results) + contractions_ns(define, n, &types, target),
                 _ => target.host_ns(def, &types, &results),
             }
         }
     }
+}
+
+/// Host time of the contractions inside a composite.
+fn contractions_ns(define: Expand, n: &NetNode, types: &[TensorType], target: &dyn TargetCost) -> f64 {
+    let mut b = Builder::new("host");
+    let inputs: Vec<ValueId> = types.iter().map(|t| b.input("x", t.clone())).collect();
+    let Some(attrs) = &n.attrs else { return 0.0 };
+    if define(&mut b, &inputs, attrs).is_err() {
+        return 0.0;
+    }
+    let g = b.graph();
+    let contracts = g.nodes.iter().filter(|n| is_contract(&n.op));
+    contracts
+        .map(|n| target.host_ns(n.op.0, &n.operands.iter().map(|&v| g.ty(v).clone()).collect::<Vec<_>>(), &[g.ty(n.results[0]).clone()]))
+        .sum()
 }
 
 fn same_class_type(net: &Net, k: u32) -> Option<&TensorType> {

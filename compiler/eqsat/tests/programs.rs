@@ -245,6 +245,28 @@ fn a_residual_block_is_one_kernel_per_convolution() {
     assert_eq!(r.launches, 2, "{r:#?}");
 }
 
+#[test]
+fn a_transposed_convolution_runs_on_the_device() {
+    let at = |k: i64, p: i64| {
+        let a = a().with("strides", vec![2, 2]).with("pads", vec![p; 4]).with("dilations", vec![1, 1]);
+        (a.with("groups", 1).with("output_padding", vec![0, 0]), k as usize)
+    };
+    let mut n = Net::new(7);
+    let x = n.input(&[1, 4, 40, 40]);
+    let ((at2, k), (at3, l)) = (at(2, 0), at(3, 1));
+    let (w, b) = (n.weight(&[4, 3, k, k]), n.weight(&[3, 1, 1]));
+    let y = n.op("conv_transpose", &[x, w], at2);
+    let y = n.op("add", &[y, b], a());
+    let y = n.op("relu", &[y], a());
+    // Overlapping taps: zeros are laid between the pixels on the host, the convolution is a kernel.
+    let w = n.weight(&[3, 2, l, l]);
+    let z = n.op("conv_transpose", &[y, w], at3);
+    let (p, inputs, store) = n.finish(&[z]);
+    let (q, r) = check(&p, &inputs, &store, &options(Numerics::Reassociate));
+    assert_eq!(r.launches, 2, "{:?}", listing(&q));
+    assert_eq!(r.host_ops.keys().copied().collect::<Vec<_>>(), ["pad"]);
+}
+
 /// The kernels that main calls, in order, by their ops.
 fn listing(p: &Program) -> Vec<String> {
     let ops = |g: &tahoma_core::Graph| g.nodes.iter().map(|n| n.op.name).filter(|o| *o != "constant").collect::<Vec<_>>().join(" ");

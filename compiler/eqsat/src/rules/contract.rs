@@ -63,6 +63,27 @@ fn smaller_product(m: &mut Match) -> Option<bool> {
     Some(m.fixed("a")? && m.fixed("b")? && !m.fixed("x")? && k * n <= k * i + i * n)
 }
 
+/// Each output pixel comes from one input pixel: kernel = stride, nothing padded or dilated.
+fn tiles_exactly(m: &mut Match) -> Option<bool> {
+    let (x, w) = (m.dims("x")?, m.dims("w")?);
+    let (strides, pads, dilations, extra) = (m.ints("s")?, m.ints("p")?, m.ints("d")?, m.ints("o")?);
+    let zero = |v: &[i64]| v.iter().all(|&a| a == 0);
+    if m.int("g")? != 1 || strides != &w[2..] || !zero(pads) || !zero(extra) || dilations.iter().any(|&d| d != 1) {
+        return Some(false);
+    }
+    let r = strides.len();
+    let (c, out, taps) = (w[0], w[1], w[2..].iter().product::<i64>());
+    m.bind("u", (1..w.len() as i64).chain([0]).collect::<Vec<i64>>());
+    m.bind("f", [out * taps, c].into_iter().chain(vec![1; r]).collect::<Vec<i64>>());
+    m.bind("t", vec![1; r]);
+    m.bind("z", vec![0; 2 * r]);
+    m.bind("h", [x[0], out].iter().chain(&w[2..]).chain(&x[2..]).copied().collect::<Vec<i64>>());
+    m.bind("v", [0, 1].into_iter().chain((0..r as i64).flat_map(|i| [2 + r as i64 + i, 2 + i])).collect::<Vec<i64>>());
+    let shape = m.root_dims()?;
+    m.bind("y", shape);
+    Some(true)
+}
+
 fn conv_sample(s: &mut super::Sample) -> usize {
     let (c, groups) = (1 + s.below(3), 1 + s.below(2));
     let m = groups * (1 + s.below(3));
@@ -164,6 +185,26 @@ pub(super) static RULES: &[Rule] = &[
                 s.weight("a", &shape);
                 s.weight("b", &shape);
             }
+        },
+    },
+    Rule {
+        name: "transposed-conv-that-tiles",
+        class: Reassociate,
+        lhs: "(conv_transpose ?x ?w ?s ?p ?d ?g ?o)",
+        rhs: "(reshape (transpose (reshape (conv ?x (reshape (transpose ?w ?u) ?f) ?t ?z ?t ?g) ?h) ?v) ?y)",
+        when: Some(tiles_exactly),
+        doc: "y[m, h·s + i] = Σ_c x[c, h]·w[c, m, i] where the kernel is as wide as the stride: a 1×1 convolution to M·s·s channels, \
+              whose taps are then laid side by side.",
+        sample: |s| {
+            let (c, m, i, j) = (s.dim(), s.dim(), 1 + s.below(3), 1 + s.below(3));
+            let d = [s.dim(), c, s.dim(), s.dim()];
+            s.input("x", &d);
+            s.weight("w", &[c, m, i, j]);
+            s.attr("s", vec![i as i64, j as i64]);
+            s.attr("p", vec![0; 4]);
+            s.attr("d", vec![1, 1]);
+            s.attr("g", 1);
+            s.attr("o", vec![0, 0]);
         },
     },
     Rule {
