@@ -1,1 +1,45 @@
-//! tahoma
+//! Tahoma as a library: what build pipelines embed.
+//!
+//! ```no_run
+//! use tahoma::{Compiler, Stage};
+//!
+//! # fn main() -> Result<(), tahoma::Diagnostics> {
+//! let compiled = Compiler::new("model.onnx").target("sm_90a").shape("x=1x3x48x320").compile()?;
+//! compiled.write("out".as_ref(), false)?;
+//! let x = tahoma::npy::read("x.npy".as_ref(), None)?;
+//! let (outputs, report) = compiled.run(&[("x".into(), x)], "ptx-emu")?;
+//! println!("{} launches, first output {}", report.launches, outputs[0].1.ty());
+//!
+//! // Any stage can be the last one.
+//! let tahoma::Outcome::Program { program, .. } = Compiler::new("model.onnx").stop_after(Stage::Import).advance()? else { return Ok(()) };
+//! println!("{}", tahoma::print_program(&program)?);
+//! # Ok(()) }
+//! ```
+//!
+//! Every problem is a [`Diagnostic`] with a code; nothing here panics on bad input, and nothing is written but by
+//! [`Compiled::write`] and [`Compiler::dump`].
+
+pub mod compare;
+mod compiled;
+mod compiler;
+pub mod conformance;
+pub mod flops;
+pub mod interp;
+pub mod model;
+mod pack;
+pub mod plan;
+pub mod random;
+mod specialise;
+mod stage;
+mod target;
+pub mod steps;
+pub mod verify;
+
+pub use compiled::{Compiled, check_replaceable};
+pub use compiler::{Compiler, OnStage, Outcome, print_program};
+pub use specialise::{Known, specialise};
+pub use stage::{Stage, StageTime, peak_rss_bytes};
+pub use tahoma_core::artifact::{Manifest, Numerics};
+pub use tahoma_core::{Diagnostic, Diagnostics, Tensor};
+pub use tahoma_runtime::{Artifact, RunReport, Runner, device, npy};
+pub use target::{Lowered, Target};

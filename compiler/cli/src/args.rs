@@ -1,0 +1,195 @@
+//! The command line as types. Help texts are the manual, so each command has an example.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+#[derive(Parser)]
+#[command(
+    name = "tahoma",
+    version,
+    about = "Compiles ONNX models and safetensors checkpoints to Trainium2 (NKI) and Nvidia PTX, and proves the result without either.",
+    after_help = "Exit codes: 0 done; 1 a problem, printed as error[Ennnn]; 2 wrong usage; 3 results differ (verify, conformance).\n\
+                  `tahoma explain E0203` says more about a code. TAHOMA_LOG=info prints what happens inside."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    Compile(Compile),
+    Run(Run),
+    Verify(Verify),
+    Conformance(Conformance),
+    Opt(Opt),
+    Explain(Explain),
+}
+
+/// What a model is compiled with; shared by `compile` and `verify`.
+#[derive(Args, Clone)]
+pub(crate) struct Model {
+    /// file.onnx, a Hugging Face directory (config.json, model.safetensors), or file.mlir
+    pub(crate) model: PathBuf,
+    /// Extents of an input; may repeat. A name leaves a dimension open
+    #[arg(long, value_name = "NAME=1x3x48x320")]
+    pub(crate) shape: Vec<String>,
+    /// A number for a named dimension of the model; may repeat
+    #[arg(long, value_name = "NAME=NUMBER")]
+    pub(crate) dim: Vec<String>,
+    /// Which rewrites are allowed
+    #[arg(long, value_enum, default_value = "reassociate")]
+    pub(crate) numerics: NumericsArg,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum NumericsArg {
+    /// Same rounding as the model as written
+    Exact,
+    /// Sums and products may be reassociated; no lower precision
+    Reassociate,
+    /// Lower precision allowed
+    Fast,
+}
+
+/// Compile a model to an artifact: a folder with manifest, kernels as text, and references to the weights.
+#[derive(Args)]
+#[command(after_help = "Example:\n  tahoma compile rec.onnx --target sm_90a --shape x=1x3x48x320 -o out --time")]
+pub(crate) struct Compile {
+    #[command(flatten)]
+    pub(crate) model: Model,
+    /// trn2, sm_90a, sm_100a, …; may repeat, each then gets a folder below OUT
+    #[arg(long, required_unless_present = "stop_after")]
+    pub(crate) target: Vec<String>,
+    /// Folder to write
+    #[arg(short, long, value_name = "OUT", required_unless_present = "stop_after")]
+    pub(crate) output: Option<PathBuf>,
+    /// Fix an input to a value; it is then no input of the compiled model
+    #[arg(long, value_name = "NAME=FILE.npy")]
+    pub(crate) constant: Vec<String>,
+    /// Replace an artifact that is there
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Copy the weights into the artifact instead of referring to the model's files
+    #[arg(long)]
+    pub(crate) pack: bool,
+    /// Skip equality saturation: every op is a kernel of its own
+    #[arg(long)]
+    pub(crate) no_opt: bool,
+    /// End after this stage (read, import, specialise, eqsat, lower, emit) and print its module
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) stop_after: Option<String>,
+    /// Write the module of each stage to DIR
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dump: Option<PathBuf>,
+    /// Print each stage's time and the peak memory
+    #[arg(long)]
+    pub(crate) time: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Run a model or an artifact and write one .npy per output.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  tahoma run model.onnx --input x=x.npy --output-dir results\n  \
+                        tahoma run out --device trn2-sim --input x=x.npy --output-dir results --json")]
+pub(crate) struct Run {
+    /// A model (compiled first, unless the device is interp) or an artifact
+    pub(crate) model: PathBuf,
+    /// interp, trn2-sim, ptx-emu, cuda, neuron
+    #[arg(long, default_value = "interp")]
+    pub(crate) device: String,
+    /// One graph input; repeat for each
+    #[arg(long, value_name = "NAME=FILE.npy")]
+    pub(crate) input: Vec<String>,
+    /// Folder for the outputs, made if it is not there
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output_dir: PathBuf,
+    /// Folder that an artifact's weight references are relative to, if the model's files moved
+    #[arg(long, value_name = "DIR")]
+    pub(crate) weights: Option<PathBuf>,
+    /// Print {"outputs": {name: path}, …}
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Compare every stage and the compiled kernels with the reference interpreter.
+#[derive(Args)]
+#[command(after_help = "Exits 0 only where everything agreed, 3 where something differs.\n\n\
+                        Example:\n  tahoma verify rec.onnx --target trn2 --input x=x.npy\n\n\
+                        Agreement of floats: |a - b| <= t * (max|b| + |b|), t = 1e-4 for f32 and f64, 2^-8 for f16, 2^-5 for bf16;\n\
+                        integers and bools must be equal. Inputs not given are random, from --seed.")]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    pub(crate) model: Model,
+    /// trn2, sm_90a, …; may repeat
+    #[arg(long, required = true)]
+    pub(crate) target: Vec<String>,
+    /// A graph input; the others are random
+    #[arg(long, value_name = "NAME=FILE.npy")]
+    pub(crate) input: Vec<String>,
+    /// Seed of random inputs
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Device to run on; the target's simulator or emulator if absent
+    #[arg(long)]
+    pub(crate) device: Option<String>,
+    /// Compare each kernel with its meaning, even where the outputs agree
+    #[arg(long)]
+    pub(crate) each_kernel: bool,
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Run a tree in the layout of ONNX's backend tests: a line per case that does not pass, and totals.
+#[derive(Args)]
+#[command(after_help = "DIR/<kind>/<case>/{model.onnx, test_data_set_*/{input,output}_N.pb}. Nothing is skipped silently.\n\
+                        Exits 0 where every case passed, else 3.\n\n\
+                        Example:\n  tahoma conformance suite --device interp --json report.json")]
+pub(crate) struct Conformance {
+    pub(crate) dir: PathBuf,
+    #[arg(long, default_value = "interp")]
+    pub(crate) device: String,
+    /// Only cases whose name contains this
+    #[arg(long, default_value = "")]
+    pub(crate) filter: String,
+    /// Write the report here
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// Run steps on a module of the ml dialect and print the result.
+#[derive(Args)]
+#[command(after_help = "Steps: specialise (fold what is constant), eqsat (optimise for --target).\n\n\
+                        Example:\n  tahoma opt model.mlir --steps specialise,eqsat --target trn2")]
+pub(crate) struct Opt {
+    /// file.mlir
+    pub(crate) file: PathBuf,
+    /// Steps in order, with commas between them; none: parse, verify and print
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) steps: Vec<String>,
+    /// Whose costs eqsat uses
+    #[arg(long, default_value = "trn2")]
+    pub(crate) target: String,
+    #[arg(long, value_enum, default_value = "reassociate")]
+    pub(crate) numerics: NumericsArg,
+    /// Verify after each step, by MLIR and by a round trip through the text
+    #[arg(long)]
+    pub(crate) verify_each: bool,
+    /// Write the module after each step to DIR
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dump: Option<PathBuf>,
+}
+
+/// Explain an error code, an op, or a kernel of an artifact.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  tahoma explain E0203\n  tahoma explain op softmax\n  tahoma explain out k3")]
+pub(crate) struct Explain {
+    /// E0203, or `op`, or an artifact folder
+    pub(crate) what: String,
+    /// Name of the op or of the kernel
+    pub(crate) name: Option<String>,
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,1 +1,0 @@
-//! tahoma-cli

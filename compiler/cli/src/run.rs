@@ -1,0 +1,103 @@
+//! `tahoma run`
+
+use crate::args::Run;
+use crate::util::{self, print, print_json, si};
+use crate::{Exit, OK};
+use serde_json::json;
+use tahoma::model::{ModelKind, kind_of};
+use tahoma::{Artifact, Compiler, Diagnostic, Diagnostics, RunReport, Runner, Target, Tensor, device, interp};
+use tahoma_core::TensorType;
+
+type Outputs = Vec<(String, Tensor)>;
+
+pub(crate) fn run(a: Run) -> Exit {
+    let files = util::files(&a.input)?;
+    device::find(&a.device)?;
+    let spin = util::spinner();
+    spin.set_message("run");
+    let kind = kind_of(&a.model)?;
+    let (outputs, report): (Outputs, Option<RunReport>) = match kind {
+        ModelKind::Artifact => {
+            let artifact = Artifact::load(&a.model, a.weights.as_deref())?;
+            fits(&artifact.manifest.target, &a.device)?;
+            let m = artifact.manifest.clone();
+            let wanted: Vec<(String, TensorType)> = m.inputs.iter().map(|p| (p.name.clone(), m.buffers[p.buffer].ty.clone())).collect();
+            let inputs = util::read(&files, &wanted)?;
+            let (out, r) = Runner::new(artifact, device::open(&a.device)?)?.run(&inputs)?;
+            (out, Some(r))
+        }
+        _ => run_model(&a, &files, &spin)?,
+    };
+    spin.finish_and_clear();
+    let written = util::write_outputs(&a.output_dir, &outputs)?;
+    if a.json {
+        let map: serde_json::Map<_, _> = written.iter().map(|(n, p)| (n.clone(), json!(p))).collect();
+        print_json(&json!({ "outputs": map, "device": a.device, "report": report }));
+        return Ok(OK);
+    }
+    for ((name, path), (_, t)) in written.iter().zip(&outputs) {
+        print(&format!("{name}  {}  -> {}", t.ty(), path.display()));
+    }
+    if let Some(r) = report {
+        print(&summary(&r));
+    }
+    Ok(OK)
+}
+
+fn run_model(a: &Run, files: &[(String, std::path::PathBuf)], spin: &indicatif::ProgressBar) -> Result<(Outputs, Option<RunReport>), Diagnostics> {
+    let Some(target) = Target::of_device(&a.device) else {
+        // Types of the inputs are only needed for raw arrays; without them the files are read by what they say.
+        let typed = tahoma::model::import(&a.model, &Default::default()).map(|m| types(&m.program)).unwrap_or_default();
+        let inputs = util::read(files, &typed)?;
+        let m = interp::import_for(&a.model, &inputs)?;
+        util::warn(&m.warnings);
+        return Ok((interp::evaluate(&m, &inputs)?, None));
+    };
+    let opened = device::open(&a.device)?;
+    let inputs = match tahoma::model::import(&a.model, &Default::default()) {
+        Ok(m) => {
+            // Wrong inputs are told in the model's own terms, before anything is compiled.
+            let inputs = util::read(files, &types(&m.program))?;
+            if kind_of(&a.model)? != ModelKind::HuggingFace {
+                tahoma_runtime::runner::match_inputs(&interp::inputs_of(&m.program), &inputs)?;
+            }
+            inputs
+        }
+        Err(d) if d.0.iter().all(|d| d.code == "E0209") => util::read(files, &[])?,
+        Err(d) => return Err(d),
+    };
+    let ticker = spin.clone();
+    let compiled = Compiler::new(&a.model)
+        .target(target.name())
+        .shapes_of(&inputs)
+        .on_stage(move |s| ticker.set_message(format!("{s}")))
+        .compile()?;
+    util::warn(&compiled.warnings);
+    let (out, r) = Runner::new(compiled.artifact(), opened)?.run(&inputs)?;
+    Ok((out, Some(r)))
+}
+
+fn types(p: &tahoma_core::Program) -> Vec<(String, TensorType)> {
+    interp::inputs_of(p).into_iter().map(|(n, t)| (n.to_string(), t.clone())).collect()
+}
+
+/// Whether a device runs a target's artifacts. E0701.
+fn fits(target: &str, device: &str) -> Result<(), Diagnostic> {
+    let row = device::find(device)?;
+    if row.targets.is_empty() || row.targets.iter().any(|t| target.starts_with(t)) {
+        return Ok(());
+    }
+    let others = device::DEVICES.iter().filter(|d| d.targets.is_empty() || d.targets.iter().any(|t| target.starts_with(t)));
+    let names: Vec<_> = others.map(|d| d.name).collect();
+    Err(Diagnostic::error("E0701", format!("the artifact is for {target}, which {device} does not run"))
+        .note(format!("devices that do: {}", names.join(", "))))
+}
+
+/// One line on what a run took.
+pub(crate) fn summary(r: &RunReport) -> String {
+    let mut out = format!("{}: {} launches in {:.1} ms, host steps {:.1} ms", r.device, r.launches, r.launch_ns as f64 / 1e6, r.host_ns as f64 / 1e6);
+    if r.device_ns > 0.0 {
+        out += &format!("; device time {:.3} ms", r.device_ns / 1e6);
+    }
+    out + &format!("; {} to the device, {} back", si(r.uploaded_bytes as f64, "B"), si(r.downloaded_bytes as f64, "B"))
+}

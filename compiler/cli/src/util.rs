@@ -1,0 +1,149 @@
+//! What commands share: arguments of the form NAME=VALUE, progress, writing to standard output.
+
+use crate::args::{Model, NumericsArg};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::BTreeSet;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tahoma::{Compiler, Diagnostic, Diagnostics, Numerics, Tensor, npy};
+use tahoma_core::{DType, TensorType};
+
+impl From<NumericsArg> for Numerics {
+    fn from(n: NumericsArg) -> Numerics {
+        match n {
+            NumericsArg::Exact => Numerics::Exact,
+            NumericsArg::Reassociate => Numerics::Reassociate,
+            NumericsArg::Fast => Numerics::Fast,
+        }
+    }
+}
+
+/// Splits `NAME=VALUE` at the last `=`: names of tensors may hold one, file names rarely do.
+pub(crate) fn pair<'a>(text: &'a str, form: &str) -> Result<(&'a str, &'a str), Diagnostic> {
+    match text.split_once('=') {
+        Some((n, v)) if !n.is_empty() && !v.is_empty() => Ok((n, v)),
+        _ => Err(Diagnostic::error("E0701", format!("{text:?} is not of the form {form}"))),
+    }
+}
+
+/// `NAME=FILE.npy` arguments as names and paths; each name once.
+pub(crate) fn files(args: &[String]) -> Result<Vec<(String, PathBuf)>, Diagnostic> {
+    let mut seen = BTreeSet::new();
+    let mut out = vec![];
+    for a in args {
+        let (name, file) = pair(a, "NAME=FILE.npy")?;
+        if !seen.insert(name) {
+            return Err(Diagnostic::error("E0601", format!("input {name:?} is given twice")));
+        }
+        out.push((name.to_string(), PathBuf::from(file)));
+    }
+    Ok(out)
+}
+
+/// Reads inputs; `wanted` says what raw arrays (bf16, fp8) are.
+pub(crate) fn read(files: &[(String, PathBuf)], wanted: &[(String, TensorType)]) -> Result<Vec<(String, Tensor)>, Diagnostics> {
+    let mut problems = Diagnostics::default();
+    let mut out = vec![];
+    for (name, path) in files {
+        let want: Option<DType> = wanted.iter().find(|w| w.0 == *name).map(|w| w.1.dtype);
+        match npy::read(path, want) {
+            Ok(t) => out.push((name.clone(), t)),
+            Err(d) => problems.push(d),
+        }
+    }
+    problems.into_result(out)
+}
+
+/// The library's builder from the arguments of a command.
+pub(crate) fn compiler(m: &Model) -> Result<Compiler, Diagnostics> {
+    let mut c = Compiler::new(&m.model).numerics(m.numerics.into());
+    for s in &m.shape {
+        c = c.shape(s);
+    }
+    for d in &m.dim {
+        let (name, n) = pair(d, "NAME=NUMBER")?;
+        let n = n.parse().map_err(|_| Diagnostic::error("E0207", format!("{n:?} is not a whole number from 0 up")))?;
+        c = c.symbol(name, n);
+    }
+    Ok(c)
+}
+
+/// A spinner on a terminal, nothing in a pipe.
+pub(crate) fn spinner() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}
+
+/// A bar over `count` items on a terminal.
+pub(crate) fn bar(count: u64) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(count);
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg} {eta}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// Writes to standard output; a closed pipe ends the output, not the program.
+pub(crate) fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+}
+
+/// Prints JSON.
+pub(crate) fn print_json(v: &serde_json::Value) {
+    print(&serde_json::to_string_pretty(v).unwrap_or_default());
+}
+
+pub(crate) fn warn(warnings: &[Diagnostic]) {
+    for w in warnings {
+        eprintln!("{w}\n");
+    }
+}
+
+/// Writes one .npy per output into `dir`: into a folder of its own first, so that a failure leaves nothing half written.
+pub(crate) fn write_outputs(dir: &Path, outputs: &[(String, Tensor)]) -> Result<Vec<(String, PathBuf)>, Diagnostic> {
+    let fail = |p: &Path, e: std::io::Error| Diagnostic::error("E0702", format!("cannot write {}: {e}", p.display()));
+    if dir.symlink_metadata().is_ok() && !dir.is_dir() {
+        return Err(Diagnostic::error("E0702", format!("{} is not a folder", dir.display())));
+    }
+    std::fs::create_dir_all(dir).map_err(|e| fail(dir, e))?;
+    let mut taken = BTreeSet::new();
+    let mut out = vec![];
+    for (name, t) in outputs {
+        let file = format!("{}.npy", npy::safe_name(name, &mut taken));
+        let (temporary, path) = (dir.join(format!(".{file}.{}", std::process::id())), dir.join(file));
+        let done = npy::write(&temporary, t).and_then(|()| std::fs::rename(&temporary, &path).map_err(|e| fail(&path, e)));
+        if let Err(d) = done {
+            let _ = std::fs::remove_file(&temporary);
+            return Err(d);
+        }
+        out.push((name.clone(), path));
+    }
+    Ok(out)
+}
+
+/// `1.53 GFLOP`, `640 kB`.
+pub(crate) fn si(n: f64, unit: &str) -> String {
+    for (factor, prefix) in [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")] {
+        if n >= factor {
+            return format!("{:.2} {prefix}{unit}", n / factor);
+        }
+    }
+    format!("{n:.0} {unit}")
+}
+
+/// Share of a whole in per cent; all of nothing is 100.
+pub(crate) fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 100.0 } else { 100.0 * part as f64 / whole as f64 }
+}

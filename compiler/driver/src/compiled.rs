@@ -1,0 +1,124 @@
+//! A compiled model in memory: written as a folder in one step, or run as it is.
+
+use crate::pack;
+use crate::stage::StageTime;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tahoma_core::artifact::{Manifest, WeightRef};
+use tahoma_core::{Diagnostic, Tensor};
+use tahoma_frontend::Store;
+use tahoma_runtime::{Artifact, RunReport, Runner, WeightBytes, device};
+
+/// An artifact in memory.
+#[derive(Clone)]
+pub struct Compiled {
+    pub manifest: Arc<Manifest>,
+    /// Files of the artifact but the manifest, by their path in it.
+    pub files: BTreeMap<String, Vec<u8>>,
+    /// Text of each kernel.
+    pub(crate) kernels: Arc<Vec<String>>,
+    pub(crate) store: Arc<Store>,
+    pub warnings: Vec<Diagnostic>,
+    /// What each stage took, in order.
+    pub times: Vec<StageTime>,
+}
+
+struct FromStore(Arc<Store>);
+
+impl WeightBytes for FromStore {
+    fn bytes(&self, w: &WeightRef) -> Result<&[u8], Diagnostic> {
+        self.0.bytes(&w.name).ok_or_else(|| Diagnostic::error("E0210", format!("no weight {:?} in the store", w.name)))
+    }
+}
+
+impl Compiled {
+    /// As the runtime sees it, without going through files.
+    pub fn artifact(&self) -> Artifact {
+        Artifact { manifest: self.manifest.clone(), kernels: self.kernels.clone(), weights: Arc::new(FromStore(self.store.clone())) }
+    }
+
+    /// Runs on a device by name. Errors as [`Runner::run`].
+    pub fn run(&self, inputs: &[(String, Tensor)], device: &str) -> Result<(Vec<(String, Tensor)>, RunReport), Diagnostic> {
+        Runner::new(self.artifact(), device::open(device)?)?.run(inputs)
+    }
+
+    /// Text of the manifest.
+    pub fn manifest_json(&self) -> Result<String, Diagnostic> {
+        let text = serde_json::to_string_pretty(&*self.manifest);
+        Ok(text.map_err(|e| Diagnostic::error("E0901", format!("the manifest cannot be written: {e}")))? + "\n")
+    }
+
+    /// Writes the folder: everything into a new one beside it, then one rename. With `force`, an artifact that is there is replaced;
+    /// anything else that is there is left alone. E0702.
+    pub fn write(&self, dir: &Path, force: bool) -> Result<(), Diagnostic> {
+        let fail = |what: &str, p: &Path, e: std::io::Error| Diagnostic::error("E0702", format!("cannot {what} {}: {e}", p.display()));
+        let exists = dir.symlink_metadata().is_ok();
+        if exists {
+            check_replaceable(dir, force)?;
+        }
+        let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::create_dir_all(parent).map_err(|e| fail("make", parent, e))?;
+        let temporary = Temporary::beside(dir, "new");
+        let mut all = vec![("manifest.json", self.manifest_json()?.into_bytes())];
+        all.extend(self.files.iter().map(|(p, b)| (p.as_str(), b.clone())));
+        for (name, bytes) in all {
+            let path = temporary.0.join(name);
+            let folder = path.parent().unwrap_or(&temporary.0);
+            std::fs::create_dir_all(folder).map_err(|e| fail("make", folder, e))?;
+            std::fs::write(&path, bytes).map_err(|e| fail("write", &path, e))?;
+        }
+        let old = Temporary::beside(dir, "old");
+        if exists {
+            std::fs::rename(dir, &old.0).map_err(|e| fail("move", dir, e))?;
+        }
+        std::fs::rename(&temporary.0, dir).map_err(|e| {
+            // Put back what was there.
+            if exists {
+                let _ = std::fs::rename(&old.0, dir);
+            }
+            fail("make", dir, e)
+        })
+    }
+
+    /// Moves all weights into the artifact, so that it no longer needs the model's files.
+    pub fn pack(&mut self) -> Result<(), Diagnostic> {
+        let mut m = (*self.manifest).clone();
+        let (bytes, places) = pack::safetensors(&self.store, m.weights.iter().map(|w| w.name.as_str()))?;
+        for w in &mut m.weights {
+            (w.file, w.offset) = (format!("./{}", pack::FILE), places[&w.name]);
+        }
+        m.weights_base = String::new();
+        self.files.insert(pack::FILE.into(), bytes);
+        self.manifest = Arc::new(m);
+        Ok(())
+    }
+}
+
+/// Whether `dir`, which exists, may be replaced. E0702. Checked before compiling too, so that a long compile is not for nothing.
+pub fn check_replaceable(dir: &Path, force: bool) -> Result<(), Diagnostic> {
+    let Ok(meta) = dir.symlink_metadata() else { return Ok(()) };
+    let empty = meta.is_dir() && std::fs::read_dir(dir).is_ok_and(|mut d| d.next().is_none());
+    let ours = meta.is_dir() && Artifact::is_at(dir);
+    if empty || (ours && force) {
+        return Ok(());
+    }
+    let d = Diagnostic::error("E0702", format!("{} exists", dir.display()));
+    Err(if ours { d.note("--force replaces an artifact") } else { d.note("it is no artifact, so it is left as it is; name another folder") })
+}
+
+/// A folder that goes away unless it was renamed.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn beside(dir: &Path, what: &str) -> Temporary {
+        let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| "artifact".into());
+        Temporary(dir.with_file_name(format!(".{name}.{what}-{}", std::process::id())))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

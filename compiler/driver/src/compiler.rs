@@ -1,0 +1,360 @@
+//! The builder: a model and what is asked of it, then its stages one by one or all at once.
+
+use crate::compiled::Compiled;
+use crate::model::{self, Request, import, weights_base};
+use crate::plan::{self, Plan};
+use crate::specialise::{Known, specialise};
+use crate::stage::{Stage, StageTime, peak_rss_bytes};
+use crate::target::{Target, with_session};
+use crate::pack;
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+use tahoma_core::artifact::{KernelDef, Manifest, Numerics, SCHEMA, WeightRef};
+use tahoma_core::{Diagnostic, Diagnostics, Dim, Origin, Program, Shape, Tensor, TensorType};
+use tahoma_frontend::{Imported, Location, Store, parse_shape};
+use tahoma_mlir::Module;
+use tahoma_runtime::sha256;
+
+/// Called at the start of each stage.
+pub type OnStage = Arc<dyn Fn(Stage) + Send + Sync>;
+
+/// A compilation to be. See the crate's example.
+#[derive(Clone)]
+pub struct Compiler {
+    model: PathBuf,
+    target: Option<Target>,
+    request: Request,
+    numerics: Numerics,
+    stop_after: Option<Stage>,
+    dump: Option<PathBuf>,
+    optimise: bool,
+    on_stage: Option<OnStage>,
+    problems: Diagnostics,
+}
+
+/// Where a compilation ended.
+pub enum Outcome {
+    /// Before there was a target module: the program after that stage.
+    Program { stage: Stage, program: Program, times: Vec<StageTime>, warnings: Vec<Diagnostic> },
+    /// After `lower` (kernels and plan) or `emit`.
+    Artifact(Compiled),
+}
+
+impl Compiler {
+    /// A compilation of an ONNX file, a Hugging Face directory or an `ml` module.
+    pub fn new(model: impl AsRef<Path>) -> Compiler {
+        Compiler {
+            model: model.as_ref().to_path_buf(),
+            target: None,
+            request: Request::default(),
+            numerics: Numerics::default(),
+            stop_after: None,
+            dump: None,
+            optimise: true,
+            on_stage: None,
+            problems: Diagnostics::default(),
+        }
+    }
+    /// `trn2`, `sm_90a`, …; a wrong name is reported by the stage that runs first.
+    pub fn target(mut self, name: &str) -> Compiler {
+        match Target::parse(name) {
+            Ok(t) => self.target = Some(t),
+            Err(d) => self.problems.push(d),
+        }
+        self
+    }
+    /// Fixes the extents of an input: `x=1x3x224x224`.
+    pub fn shape(mut self, text: &str) -> Compiler {
+        match parse_shape(text) {
+            Ok((name, dims)) => {
+                self.request.shapes.insert(name, dims);
+            }
+            Err(d) => self.problems.push(d),
+        }
+        self
+    }
+    /// Fixes the extents of inputs to those of the given tensors.
+    pub fn shapes_of(mut self, inputs: &[(String, Tensor)]) -> Compiler {
+        for (name, dims) in model::shapes_of(inputs) {
+            self.request.shapes.entry(name).or_insert(dims);
+        }
+        self
+    }
+    /// A number for a named dimension.
+    pub fn symbol(mut self, name: &str, extent: u64) -> Compiler {
+        self.request.symbols.insert(name.into(), extent);
+        self
+    }
+    /// Fixes an input to a value; it is then no input of the compiled model.
+    pub fn input_value(mut self, name: &str, value: Tensor) -> Compiler {
+        self.request.constants.insert(name.into(), value);
+        self
+    }
+    pub fn numerics(mut self, numerics: Numerics) -> Compiler {
+        self.numerics = numerics;
+        self
+    }
+    /// Ends after a stage; see [`Compiler::advance`].
+    pub fn stop_after(mut self, stage: Stage) -> Compiler {
+        self.stop_after = Some(stage);
+        self
+    }
+    /// Writes the module of each stage to `DIR/NN-stage.mlir`.
+    pub fn dump(mut self, dir: impl AsRef<Path>) -> Compiler {
+        self.dump = Some(dir.as_ref().to_path_buf());
+        self
+    }
+    /// Without equality saturation every op is a kernel of its own.
+    pub fn optimise(mut self, yes: bool) -> Compiler {
+        self.optimise = yes;
+        self
+    }
+    /// Called at the start of each stage, for progress.
+    pub fn on_stage(mut self, f: impl Fn(Stage) + Send + Sync + 'static) -> Compiler {
+        self.on_stage = Some(Arc::new(f));
+        self
+    }
+
+    /// All stages. With [`Compiler::stop_after`] before `emit` this is E0701: use [`Compiler::advance`].
+    pub fn compile(&self) -> Result<Compiled, Diagnostics> {
+        match self.advance()? {
+            Outcome::Artifact(c) => Ok(c),
+            Outcome::Program { stage, .. } => Err(Diagnostic::error("E0701", format!("stopped after {stage}: there is no artifact")).into()),
+        }
+    }
+
+    /// Stages up to the one to stop after.
+    pub fn advance(&self) -> Result<Outcome, Diagnostics> {
+        self.problems.clone().into_result(())?;
+        let mut clock = Clock { times: vec![], on_stage: self.on_stage.clone(), start: Instant::now() };
+        clock.begin(Stage::Read);
+        model::kind_of(&self.model)?;
+        clock.end(Stage::Read);
+
+        clock.begin(Stage::Import);
+        let Imported { mut program, store, model_name, warnings } = import(&self.model, &self.request)?;
+        clock.end(Stage::Import);
+        let store = Arc::new(store);
+        macro_rules! boundary {
+            ($stage:expr) => {
+                self.dump_program($stage, &program)?;
+                if self.stop_after.is_some_and(|s| s <= $stage) {
+                    return Ok(Outcome::Program { stage: $stage, program, times: clock.times, warnings });
+                }
+            };
+        }
+        boundary!(Stage::Import);
+
+        clock.begin(Stage::Specialise);
+        program = self.specialise(&program)?;
+        clock.end(Stage::Specialise);
+        boundary!(Stage::Specialise);
+
+        let target = self.target.ok_or_else(|| {
+            Diagnostic::error("E0501", "no target").note(format!("name one: {}", Target::names().join(", ")))
+        })?;
+        clock.begin(Stage::Eqsat);
+        let mut rules = BTreeMap::new();
+        if self.optimise {
+            (program, rules) = self.eqsat(&program, target)?;
+        }
+        clock.end(Stage::Eqsat);
+        boundary!(Stage::Eqsat);
+
+        clock.begin(Stage::Lower);
+        let mut plan = self.lower(&program, target)?;
+        plan.report.rules = rules;
+        clock.end(Stage::Lower);
+
+        clock.begin(Stage::Emit);
+        let mut compiled = self.emit(plan, target, store, &model_name)?;
+        clock.end(Stage::Emit);
+        compiled.warnings = warnings;
+        compiled.times = clock.times;
+        self.dump_kernels(&compiled)?;
+        Ok(Outcome::Artifact(compiled))
+    }
+
+    /// The model as imported.
+    pub fn import(&self) -> Result<Imported, Diagnostics> {
+        self.problems.clone().into_result(())?;
+        import(&self.model, &self.request)
+    }
+
+    /// A program with the shapes and values of this compilation fixed.
+    pub fn specialise(&self, program: &Program) -> Result<Program, Diagnostics> {
+        specialise(program, &mut |name, ty| {
+            if let Some(t) = self.request.constants.get(name) {
+                return Known::Value(t.clone());
+            }
+            let dims = match self.request.shapes.get(name) {
+                Some(d) if d.len() == ty.rank() => d.clone(),
+                _ => ty.shape.0.clone(),
+            };
+            let fixed = dims.into_iter().map(|d| match &d {
+                Dim::Sym(s) => self.request.symbols.get(&**s).map_or(d.clone(), |&n| Dim::Known(n)),
+                Dim::Known(_) => d,
+            });
+            Known::Type(TensorType::new(ty.dtype, Shape(fixed.collect())))
+        })
+    }
+
+    /// A cheaper program for the target, in kernel functions; and which rules made it.
+    pub fn eqsat(&self, program: &Program, target: Target) -> Result<(Program, BTreeMap<String, u64>), Diagnostics> {
+        let mut options = tahoma_eqsat::Options::new(target.cost());
+        options.numerics = self.numerics;
+        let (program, report) = tahoma_eqsat::optimize(program, &options)?;
+        for d in &report.faults {
+            tracing::error!("{d}");
+        }
+        tracing::info!(e_nodes = report.e_nodes, stopped = report.stopped, chosen_ns = report.chosen_ns, "eqsat {:?}", report.phases);
+        let used = report.rules.iter().filter(|(_, u)| u.used > 0);
+        Ok((program, used.map(|(n, u)| (n.clone(), u.used as u64)).collect()))
+    }
+
+    /// Kernels and plan.
+    pub fn lower(&self, program: &Program, target: Target) -> Result<Plan, Diagnostics> {
+        Ok(plan::plan(program, &|spec, origin: &Origin| target.lower(spec, origin))?)
+    }
+
+    /// The artifact of a plan.
+    fn emit(&self, plan: Plan, target: Target, store: Arc<Store>, model_name: &str) -> Result<Compiled, Diagnostics> {
+        let base = weights_base(&self.model);
+        let mut files = BTreeMap::new();
+        let (weights, packed) = weight_refs(&plan, &store, &base)?;
+        if let Some(bytes) = packed {
+            files.insert(pack::FILE.to_string(), bytes);
+        }
+        let mut kernels = vec![];
+        let mut texts = vec![];
+        for k in plan.kernels {
+            let file = format!("kernels/{}.{}", k.spec.name, target.ending());
+            let mlir = format!("kernels/{}.mlir", k.spec.name);
+            let taken = files.insert(file.clone(), k.lowered.text.clone().into_bytes()).is_some();
+            if taken {
+                return Err(Diagnostic::error("E0901", format!("two kernels are named {}", k.spec.name)).into());
+            }
+            files.insert(mlir.clone(), k.lowered.mlir.into_bytes());
+            kernels.push(KernelDef {
+                name: k.lowered.name,
+                sha256: sha256(k.lowered.text.as_bytes()),
+                file,
+                mlir,
+                grid: k.lowered.grid,
+                block: k.lowered.block,
+                shared_bytes: k.lowered.shared_bytes,
+                predicted_ns: k.lowered.predicted_ns,
+                origin: k.origin,
+                spec: k.spec,
+            });
+            texts.push(k.lowered.text);
+        }
+        let referenced = weights.iter().any(|w| !w.file.starts_with("./"));
+        let manifest = Manifest {
+            schema: SCHEMA,
+            producer: concat!("tahoma ", env!("CARGO_PKG_VERSION")).into(),
+            model: model_name.into(),
+            target: target.name().into(),
+            numerics: self.numerics,
+            inputs: plan.inputs,
+            outputs: plan.outputs,
+            buffers: plan.buffers,
+            weights_base: if referenced { base.to_string_lossy().into_owned() } else { String::new() },
+            weights,
+            load: plan.load,
+            run: plan.run,
+            kernels,
+            functions: plan.functions,
+            report: plan.report,
+        };
+        // What the runtime would refuse must not leave the compiler.
+        tahoma_runtime::artifact::check(&manifest)
+            .map_err(|d| Diagnostic::error("E0901", format!("the plan is wrong: {}", d.message)).note("stage: emit; please report it"))?;
+        Ok(Compiled { manifest: Arc::new(manifest), files, kernels: Arc::new(texts), store, warnings: vec![], times: vec![] })
+    }
+
+    fn dump_program(&self, stage: Stage, program: &Program) -> Result<(), Diagnostics> {
+        let Some(dir) = &self.dump else { return Ok(()) };
+        let text = print_program(program)?;
+        Ok(write_dump(dir, &format!("{}.mlir", stage.file()), text.as_bytes())?)
+    }
+
+    fn dump_kernels(&self, c: &Compiled) -> Result<(), Diagnostics> {
+        let Some(dir) = &self.dump else { return Ok(()) };
+        for k in &c.manifest.kernels {
+            if let Some(bytes) = c.files.get(&k.mlir) {
+                write_dump(&dir.join(Stage::Lower.file()), &format!("{}.mlir", k.name), bytes)?;
+            }
+            if let Some(bytes) = c.files.get(&k.file) {
+                let name = Path::new(&k.file).file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+                write_dump(&dir.join(Stage::Emit.file()), &name, bytes)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A program as an MLIR module's text, verified.
+pub fn print_program(program: &Program) -> Result<String, Diagnostics> {
+    with_session(|s| Ok(Module::from_program(s, program)?.print().to_string()))
+}
+
+fn write_dump(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), Diagnostic> {
+    let path = dir.join(name);
+    std::fs::create_dir_all(dir)
+        .and_then(|()| std::fs::write(&path, bytes))
+        .map_err(|e| Diagnostic::error("E0702", format!("cannot write {}: {e}", path.display())))
+}
+
+/// References to the weights of a plan, hashed in parallel; weights that no file holds come back as a packed file.
+fn weight_refs(plan: &Plan, store: &Store, base: &Path) -> Result<(Vec<WeightRef>, Option<Vec<u8>>), Diagnostic> {
+    let missing = |name: &str| Diagnostic::error("E0210", format!("no weight {name:?} in the store"));
+    let mut refs: Vec<WeightRef> = plan
+        .weights
+        .par_iter()
+        .map(|(name, buffer)| {
+            let e = store.find(name).ok_or_else(|| missing(name))?;
+            let place = match e.location {
+                Location::File { path, offset } => {
+                    let real = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+                    real.strip_prefix(base).ok().map(|p| (p.to_string_lossy().into_owned(), offset))
+                }
+                Location::Memory => None,
+            };
+            let (file, offset) = place.unwrap_or_default();
+            Ok(WeightRef { name: name.clone(), buffer: *buffer, file, offset, bytes: e.bytes.len() as u64, sha256: sha256(e.bytes) })
+        })
+        .collect::<Result<_, Diagnostic>>()?;
+    let loose: Vec<&str> = refs.iter().filter(|w| w.file.is_empty()).map(|w| w.name.as_str()).collect();
+    if loose.is_empty() {
+        return Ok((refs, None));
+    }
+    let (bytes, places) = pack::safetensors(store, loose.into_iter())?;
+    for w in refs.iter_mut().filter(|w| w.file.is_empty()) {
+        (w.file, w.offset) = (format!("./{}", pack::FILE), places[&w.name]);
+    }
+    Ok((refs, Some(bytes)))
+}
+
+struct Clock {
+    times: Vec<StageTime>,
+    on_stage: Option<OnStage>,
+    start: Instant,
+}
+
+impl Clock {
+    fn begin(&mut self, stage: Stage) {
+        if let Some(f) = &self.on_stage {
+            f(stage);
+        }
+        self.start = Instant::now();
+    }
+    fn end(&mut self, stage: Stage) {
+        let wall = self.start.elapsed();
+        tracing::info!(%stage, ?wall);
+        self.times.push(StageTime { stage, wall, peak_rss_bytes: peak_rss_bytes() });
+    }
+}

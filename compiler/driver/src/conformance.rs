@@ -1,0 +1,207 @@
+//! A tree in the layout of ONNX's backend tests, case by case: `DIR/<kind>/<case>/{model.onnx, test_data_set_*/{input,output}_N.pb}`.
+//!
+//! An output passes by ONNX's own rule, |a − b| <= atol + rtol·|b| with rtol 1e-3 and atol 1e-7 (bf16: 2^-6 for both), same type and
+//! shape. Nothing is skipped: a case that cannot be run is `unsupported` (an operator or a kind of value Tahoma does not know) or `error`.
+
+use crate::compare::compare_with;
+use crate::compiler::Compiler;
+use crate::interp;
+use crate::target::Target;
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use tahoma_core::{DType, Diagnostic, Diagnostics, Tensor};
+use tahoma_frontend::suite::read_tensor_pb;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    Pass,
+    /// It ran and gave another answer.
+    Fail,
+    /// It could not be run although it should.
+    Error,
+    /// It needs an operator or a kind of value that Tahoma does not know.
+    Unsupported,
+}
+
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Case {
+    /// `node/test_abs`
+    pub name: String,
+    pub status: Status,
+    pub detail: String,
+    /// Over all outputs and data sets; null where nothing was compared.
+    pub max_abs_err: Option<f64>,
+    /// Share of the flops on the device; null for the interpreter.
+    pub on_device_share: Option<f64>,
+}
+
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Conformance {
+    pub totals: BTreeMap<&'static str, usize>,
+    pub cases: Vec<Case>,
+}
+
+/// Runs every case below `dir` on a device, in parallel; `done` is called after each with the number of cases.
+pub fn conformance(dir: &Path, device: &str, filter: &str, done: &(dyn Fn(&Case, usize) + Sync)) -> Result<Conformance, Diagnostic> {
+    tahoma_runtime::device::find(device)?;
+    if device != "interp" {
+        // Say at once, not 2,000 times, that a device is not there.
+        tahoma_runtime::device::open(device)?;
+    }
+    let folders: Vec<(String, PathBuf)> = cases(dir)?.into_iter().filter(|(n, _)| n.contains(filter)).collect();
+    if folders.is_empty() {
+        return Err(Diagnostic::error("E0701", format!("no case in {}", dir.display())).note("cases are DIR/<kind>/<case>/model.onnx"));
+    }
+    let cases: Vec<Case> = folders
+        .par_iter()
+        .map(|(name, path)| {
+            let case = run_case(name, path, device);
+            done(&case, folders.len());
+            case
+        })
+        .collect();
+    let mut totals = BTreeMap::from([("cases", cases.len()), ("pass", 0), ("fail", 0), ("error", 0), ("unsupported", 0)]);
+    for c in &cases {
+        let key = match c.status {
+            Status::Pass => "pass",
+            Status::Fail => "fail",
+            Status::Error => "error",
+            Status::Unsupported => "unsupported",
+        };
+        *totals.entry(key).or_default() += 1;
+    }
+    Ok(Conformance { totals, cases })
+}
+
+fn listed(dir: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
+    let fail = |e: std::io::Error| Diagnostic::error("E0101", format!("cannot read {}: {e}", dir.display()));
+    let mut out = vec![];
+    for e in std::fs::read_dir(dir).map_err(fail)? {
+        let path = e.map_err(fail)?.path();
+        if path.is_dir() {
+            out.push(path);
+        }
+    }
+    out.sort();
+    Ok(out)
+}
+
+fn file_name(p: &Path) -> String {
+    p.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+fn cases(dir: &Path) -> Result<Vec<(String, PathBuf)>, Diagnostic> {
+    let mut out = vec![];
+    for kind in listed(dir)? {
+        for case in listed(&kind)? {
+            if case.join("model.onnx").is_file() {
+                out.push((format!("{}/{}", file_name(&kind), file_name(&case)), case));
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// What one case gave.
+#[derive(Default)]
+struct Measured {
+    max_abs: Option<f64>,
+    share: Option<f64>,
+}
+
+fn run_case(name: &str, path: &Path, device: &str) -> Case {
+    let mut measured = Measured::default();
+    let result = catch_unwind(AssertUnwindSafe(|| check_case(path, device, &mut measured)));
+    let (status, detail) = match result {
+        Ok(Ok(None)) => (Status::Pass, String::new()),
+        Ok(Ok(Some(why))) => (Status::Fail, why),
+        Ok(Err(d)) => (if unsupported(&d) { Status::Unsupported } else { Status::Error }, short(&d)),
+        Err(_) => (Status::Error, "panic".to_string()),
+    };
+    let max_abs_err = measured.max_abs.filter(|e| e.is_finite());
+    Case { name: name.into(), status, detail, max_abs_err, on_device_share: measured.share }
+}
+
+fn unsupported(d: &Diagnostics) -> bool {
+    let known = |d: &Diagnostic| matches!(d.code.as_str(), "E0201" | "E0208" | "E0211");
+    let not_tensor = |d: &Diagnostic| d.notes.iter().any(|n| n.contains("sequences and optionals"));
+    d.0.iter().any(|d| known(d) || not_tensor(d))
+}
+
+fn short(d: &Diagnostics) -> String {
+    d.0.iter().map(|d| format!("{}: {}", d.code, d.message)).collect::<Vec<_>>().join("; ")
+}
+
+/// `None` if every output of every data set passes, else what differs.
+fn check_case(path: &Path, device: &str, measured: &mut Measured) -> Result<Option<String>, Diagnostics> {
+    let model = path.join("model.onnx");
+    let mut sets: Vec<PathBuf> = listed(path)?.into_iter().filter(|p| file_name(p).starts_with("test_data_set_")).collect();
+    sets.sort();
+    if sets.is_empty() {
+        return Err(Diagnostic::error("E0101", "no test_data_set_*").into());
+    }
+    for set in sets {
+        let plain = crate::model::import(&model, &Default::default());
+        let program = match plain {
+            Ok(m) => m,
+            Err(d) if d.0.iter().all(|d| d.code == "E0209") => interp::import_for(&model, &numbered(&set, "input")?)?,
+            Err(d) => return Err(d),
+        };
+        let names: Vec<String> = interp::inputs_of(&program.program).iter().map(|(n, _)| n.to_string()).collect();
+        let inputs = named(numbered(&set, "input")?, &names);
+        let want = numbered(&set, "output")?;
+        let got = if device == "interp" { interp::evaluate(&program, &inputs)? } else { on_device(&model, device, &inputs, measured)? };
+        // Outputs by position: files are numbered, names in them may be empty.
+        if got.len() < want.len() {
+            return Ok(Some(format!("{} outputs, the case has {}", got.len(), want.len())));
+        }
+        for ((name, g), (_, w)) in got.iter().zip(&want) {
+            let d = compare_with(g, w, |b, _| allowed(w.dtype(), b));
+            measured.max_abs = Some(measured.max_abs.unwrap_or(0.0).max(d.max_abs));
+            if !d.agree {
+                let why = if d.kind.is_empty() { format!("{} of {} elements differ, by up to {:.3e}", d.wrong, w.len(), d.max_abs) } else { d.kind };
+                return Ok(Some(format!("output {name:?}: {why}")));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn allowed(d: DType, b: f64) -> f64 {
+    let (r, a) = if d == DType::BF16 { (2f64.powi(-6), 2f64.powi(-6)) } else { (1e-3, 1e-7) };
+    a + r * b.abs()
+}
+
+/// `input_0.pb`, `input_1.pb`, … with the names inside.
+fn numbered(set: &Path, what: &str) -> Result<Vec<(String, Tensor)>, Diagnostics> {
+    let mut out = vec![];
+    for i in 0.. {
+        let file = set.join(format!("{what}_{i}.pb"));
+        if !file.is_file() {
+            break;
+        }
+        out.push(read_tensor_pb(&file)?);
+    }
+    Ok(out)
+}
+
+/// Test inputs are by position; a name inside the file only helps where positions cannot (initialisers among the inputs).
+fn named(files: Vec<(String, Tensor)>, names: &[String]) -> Vec<(String, Tensor)> {
+    let by_name = files.iter().all(|(n, _)| names.contains(n));
+    if by_name {
+        return files;
+    }
+    names.iter().cloned().zip(files.into_iter().map(|f| f.1)).collect()
+}
+
+fn on_device(model: &Path, device: &str, inputs: &[(String, Tensor)], measured: &mut Measured) -> Result<Vec<(String, Tensor)>, Diagnostics> {
+    let target = Target::of_device(device).ok_or_else(|| Diagnostic::error("E0701", format!("{device} compiles nothing")))?;
+    let compiled = Compiler::new(model).target(target.name()).shapes_of(inputs).compile()?;
+    let r = &compiled.manifest.report;
+    let all = r.device_flops + r.host_flops;
+    measured.share = Some(if all == 0 { if r.launches > 0 { 1.0 } else { 0.0 } } else { r.device_flops as f64 / all as f64 });
+    Ok(compiled.run(inputs, device)?.0)
+}

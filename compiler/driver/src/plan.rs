@@ -1,0 +1,397 @@
+//! From a program of kernel calls to the plan of an artifact: what is launched, what runs on the host, what is computed once.
+//!
+//! ```text
+//! constants, weights, and ops on those alone   load steps (recipes)
+//! call of a kernel function                    launch; if the target refuses it, its ops one by one
+//! reshape of known shape                       another view of the same buffer
+//! any other op                                 launch of a kernel of its own, or a host step with the reason
+//! ```
+//!
+//! Equal kernels are lowered once; lowering runs in parallel.
+
+use crate::flops;
+use crate::target::Lowered;
+use rayon::prelude::*;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use tahoma_core::artifact::*;
+use tahoma_core::graph::{Graph, Node, OpRef};
+use tahoma_core::kernel::KernelSpec;
+use tahoma_core::op::{Kind, Move};
+use tahoma_core::{Attr, Diagnostic, Origin, Program, Tensor, ValueId, form};
+
+/// Lowers a kernel for the target; an error is a reason to run it elsewhere.
+pub type Lower<'a> = &'a (dyn Fn(&KernelSpec, &Origin) -> Result<Lowered, Diagnostic> + Sync);
+
+/// A plan, still without files and hashes.
+#[derive(Debug, Default)]
+pub struct Plan {
+    pub inputs: Vec<BufferPort>,
+    pub outputs: Vec<BufferPort>,
+    pub buffers: Vec<BufferDef>,
+    /// Weight name and buffer.
+    pub weights: Vec<(String, usize)>,
+    pub load: Vec<PlanStep>,
+    pub run: Vec<PlanStep>,
+    pub kernels: Vec<PlannedKernel>,
+    pub functions: BTreeMap<String, Graph>,
+    pub report: Report,
+}
+
+#[derive(Debug)]
+pub struct PlannedKernel {
+    pub spec: KernelSpec,
+    pub lowered: Lowered,
+    pub origin: Arc<Origin>,
+}
+
+/// A node's way to the device: an index into the distinct kernels, or why there is none.
+type Verdict = Result<usize, String>;
+
+/// Distinct kernels, by what they compute.
+struct Kernels<'a> {
+    lower: Lower<'a>,
+    by_spec: HashMap<String, usize>,
+    all: Vec<(KernelSpec, Arc<Origin>, Result<Lowered, String>)>,
+}
+
+impl Kernels<'_> {
+    /// Forms and lowers functions; equal ones once.
+    fn judge(&mut self, functions: &[(Graph, Arc<Origin>)]) -> Vec<Verdict> {
+        let specs: Vec<Result<(KernelSpec, String), String>> = functions
+            .par_iter()
+            .map(|(g, _)| {
+                let spec = form::form(g, &g.name).map_err(|e| e.to_string())?;
+                let key = serde_json::to_string(&KernelSpec { name: String::new(), ..spec.clone() }).map_err(|e| e.to_string())?;
+                Ok((spec, key))
+            })
+            .collect();
+        let mut out = vec![];
+        let start = self.all.len();
+        let mut new = vec![];
+        for (s, (_, origin)) in specs.into_iter().zip(functions) {
+            out.push(s.map(|(spec, key)| {
+                *self.by_spec.entry(key).or_insert_with(|| {
+                    new.push((spec, origin.clone()));
+                    start + new.len() - 1
+                })
+            }));
+        }
+        let lower = self.lower;
+        let done: Vec<_> = new
+            .into_par_iter()
+            .map(|(spec, origin)| {
+                let lowered = lower(&spec, &origin).map_err(|d| d.message);
+                (spec, origin, lowered)
+            })
+            .collect();
+        self.all.extend(done);
+        out.into_iter().map(|v| v.and_then(|i| self.all[i].2.as_ref().map(|_| i).map_err(Clone::clone))).collect()
+    }
+}
+
+/// Makes the plan of `program.main()`. Errors: E0901 for a program that no stage of ours makes.
+pub fn plan(program: &Program, lower: Lower) -> Result<Plan, Diagnostic> {
+    let mut kernels = Kernels { lower, by_spec: HashMap::new(), all: vec![] };
+    let called = judge_calls(program, &mut kernels);
+    let main = flatten(program, &called)?;
+    let constant = constants(&main);
+    let uniform = uniform_constants(&main);
+
+    // Ops outside kernels: each tried as a kernel of its own.
+    let singles: Vec<usize> = (0..main.nodes.len()).filter(|&i| is_single(&main, i, &constant)).collect();
+    let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+    let graphs: Vec<(Graph, Vec<usize>)> = singles
+        .iter()
+        .map(|&i| {
+            let n = &main.nodes[i];
+            let serial = names.entry(n.op.name).or_default();
+            *serial += 1;
+            with_constants(&main, n, &uniform, &format!("{}_{}", n.op.name, *serial - 1))
+        })
+        .collect();
+    let functions: Vec<(Graph, Arc<Origin>)> = graphs.iter().zip(&singles).map(|(g, &i)| (g.0.clone(), main.nodes[i].origin.clone())).collect();
+    let verdicts = kernels.judge(&functions);
+    let single: HashMap<usize, (Verdict, &Vec<usize>)> =
+        singles.iter().zip(verdicts).zip(&graphs).map(|((&i, v), g)| (i, (v, &g.1))).collect();
+
+    let mut p = Planner { program, main: &main, plan: Plan::default(), buffers: HashMap::new(), launched: HashMap::new(), host: BTreeMap::new() };
+    p.inputs();
+    for (i, n) in main.nodes.iter().enumerate() {
+        if n.op.name == "weight" {
+            let b = p.fresh(n.results[0]);
+            p.plan.weights.push((n.attrs.str("name").unwrap_or_default().to_string(), b));
+        } else if let Some((x, r)) = free_reshape(&main, n) {
+            p.alias(x, r)?;
+        } else if constant[i] {
+            p.host(n, true, "")?;
+        } else if let Some(k) = n.attrs.func("callee").and_then(|f| called.get(f)) {
+            // Refused calls were flattened away.
+            let k = *k.as_ref().map_err(|e| fault(e))?;
+            p.launch(n, k, &n.operands, &kernels)?;
+        } else {
+            match single.get(&i) {
+                Some((Ok(k), args)) => {
+                    let args: Vec<ValueId> = args.iter().map(|&a| n.operands[a]).collect();
+                    p.launch(n, *k, &args, &kernels)?;
+                }
+                Some((Err(why), _)) => p.host(n, false, why)?,
+                None => p.host(n, false, reason(n))?,
+            }
+        }
+    }
+    p.finish(kernels)
+}
+
+fn fault(why: &str) -> Diagnostic {
+    Diagnostic::error("E0901", format!("planning: {why}"))
+}
+
+/// Why an op that was not tried has no kernel.
+fn reason(n: &Node) -> &'static str {
+    match n.op.kind {
+        Kind::Structure => "control flow runs on the host",
+        _ => "no kernel form",
+    }
+}
+
+/// Verdict of every function that `main` calls.
+fn judge_calls(program: &Program, kernels: &mut Kernels) -> BTreeMap<String, Verdict> {
+    let mut origins: BTreeMap<&str, Arc<Origin>> = BTreeMap::new();
+    let mut order = vec![];
+    for n in &program.main().nodes {
+        if let ("call", Some(f)) = (n.op.name, n.attrs.func("callee"))
+            && !origins.contains_key(f)
+            && program.functions.contains_key(f)
+        {
+            origins.insert(f, call_origin(program, n, f));
+            order.push(f);
+        }
+    }
+    let functions: Vec<(Graph, Arc<Origin>)> = order
+        .iter()
+        .map(|f| {
+            let mut g = program.functions[*f].clone();
+            g.name = f.to_string();
+            (g, origins[f].clone())
+        })
+        .collect();
+    let verdicts = kernels.judge(&functions);
+    order.iter().map(|f| f.to_string()).zip(verdicts).collect()
+}
+
+/// The origin of a call: its own, or those of the ops in the function.
+fn call_origin(program: &Program, n: &Node, f: &str) -> Arc<Origin> {
+    if *n.origin != Origin::Unknown {
+        return n.origin.clone();
+    }
+    Arc::new(Origin::fuse("kernel", program.functions[f].nodes.iter().map(|n| n.origin.clone())))
+}
+
+/// `main` with calls that have no kernel replaced by the ops of the function.
+fn flatten(program: &Program, called: &BTreeMap<String, Verdict>) -> Result<Graph, Diagnostic> {
+    let mut main = program.main().clone();
+    let mut nodes = vec![];
+    for n in std::mem::take(&mut main.nodes) {
+        let refused = n.op.name == "call" && n.attrs.func("callee").and_then(|f| called.get(f)).is_none_or(|v| v.is_err());
+        if !refused || n.op.name != "call" {
+            nodes.push(n);
+            continue;
+        }
+        let f = n.attrs.func("callee").unwrap_or_default();
+        let g = program.functions.get(f).ok_or_else(|| fault(&format!("no function @{f}")))?;
+        let mut map: HashMap<ValueId, ValueId> = g.inputs.iter().map(|p| p.value).zip(n.operands.iter().copied()).collect();
+        for (o, r) in g.outputs.iter().zip(&n.results) {
+            // An output that is an input, or that is given twice, would need a copy; kernels never have one.
+            if map.insert(o.value, *r).is_some() {
+                return Err(fault(&format!("@{f} passes a value through")));
+            }
+        }
+        for m in &g.nodes {
+            for r in &m.results {
+                map.entry(*r).or_insert_with(|| {
+                    main.types.push(g.ty(*r).clone());
+                    ValueId(main.types.len() as u32 - 1)
+                });
+            }
+            let mut m = m.clone();
+            m.operands.iter_mut().for_each(|v| *v = map[v]);
+            m.results.iter_mut().for_each(|v| *v = map[v]);
+            nodes.push(m);
+        }
+    }
+    main.nodes = nodes;
+    Ok(main)
+}
+
+/// Which nodes depend on no input.
+fn constants(g: &Graph) -> Vec<bool> {
+    let mut known = vec![false; g.types.len()];
+    g.nodes
+        .iter()
+        .map(|n| {
+            let c = n.operands.iter().all(|v| known[v.index()]);
+            n.results.iter().for_each(|r| known[r.index()] = c);
+            c
+        })
+        .collect()
+}
+
+/// Constants that hold one value everywhere: they go into kernels as numbers.
+fn uniform_constants(g: &Graph) -> HashMap<ValueId, Arc<Tensor>> {
+    let constants = g.nodes.iter().filter(|n| n.op.name == "constant");
+    constants
+        .filter_map(|n| {
+            let t = n.attrs.tensor("value")?;
+            let bytes = t.to_bytes();
+            let width = t.dtype().bits().div_ceil(8) as usize;
+            let same = !bytes.is_empty() && t.dtype().bits() >= 8 && bytes.chunks(width).all(|c| c == &bytes[..width]);
+            same.then(|| (n.results[0], t.clone()))
+        })
+        .collect()
+}
+
+/// Whether node `i` may be tried as a kernel of its own.
+fn is_single(g: &Graph, i: usize, constant: &[bool]) -> bool {
+    let n = &g.nodes[i];
+    let kind = !matches!(n.op.kind, Kind::Structure | Kind::Generate | Kind::Opaque | Kind::Gather | Kind::Scatter | Kind::Collective);
+    let types = n.operands.iter().chain(&n.results).map(|&v| g.ty(v));
+    !constant[i] && kind && types.clone().all(|t| t.shape.is_static()) && free_reshape(g, n).is_none()
+}
+
+/// A node with its uniform constants as a function; also which operands are its arguments.
+fn with_constants(g: &Graph, n: &Node, uniform: &HashMap<ValueId, Arc<Tensor>>, name: &str) -> (Graph, Vec<usize>) {
+    let mut f = flops::alone(g, n);
+    f.name = name.into();
+    let mut args = vec![];
+    let inputs = std::mem::take(&mut f.inputs);
+    for (i, p) in inputs.into_iter().enumerate() {
+        match uniform.get(&n.operands[i]) {
+            Some(t) => {
+                let attrs = tahoma_core::Attrs::new().with("value", Attr::Tensor(t.clone()));
+                let op = OpRef(tahoma_core::ops::CONSTANT);
+                f.nodes.insert(0, Node { op, operands: vec![], attrs, results: vec![p.value], origin: Arc::default() });
+            }
+            None => {
+                args.push(i);
+                f.inputs.push(p);
+            }
+        }
+    }
+    (f, args)
+}
+
+/// Operand and result of a reshape that costs nothing: both of known shape.
+fn free_reshape(g: &Graph, n: &Node) -> Option<(ValueId, ValueId)> {
+    let (x, r) = (*n.operands.first()?, *n.results.first()?);
+    let free = matches!(n.op.kind, Kind::Move(Move::Reshape)) && g.ty(x).shape.is_static() && g.ty(r).shape.is_static();
+    (free && g.ty(x).dtype == g.ty(r).dtype).then_some((x, r))
+}
+
+struct Planner<'a> {
+    program: &'a Program,
+    main: &'a Graph,
+    plan: Plan,
+    /// Buffer of each value.
+    buffers: HashMap<ValueId, usize>,
+    /// Index in the plan of each kernel that is launched.
+    launched: HashMap<usize, usize>,
+    /// Host ops by name and reason.
+    host: BTreeMap<(String, String), (usize, u64)>,
+}
+
+impl Planner<'_> {
+    fn inputs(&mut self) {
+        for p in &self.main.inputs {
+            let buffer = self.fresh(p.value);
+            self.plan.inputs.push(BufferPort { name: p.name.clone(), buffer });
+        }
+    }
+    fn fresh(&mut self, v: ValueId) -> usize {
+        self.plan.buffers.push(BufferDef { ty: self.main.ty(v).clone(), alias: None });
+        self.buffers.insert(v, self.plan.buffers.len() - 1);
+        self.plan.buffers.len() - 1
+    }
+    fn buffer(&self, v: ValueId) -> Result<usize, Diagnostic> {
+        self.buffers.get(&v).copied().ok_or_else(|| fault(&format!("%{} is used before it is made", v.0)))
+    }
+    fn alias(&mut self, x: ValueId, r: ValueId) -> Result<(), Diagnostic> {
+        let from = self.buffer(x)?;
+        let root = self.plan.buffers[from].alias.unwrap_or(from);
+        let b = self.fresh(r);
+        self.plan.buffers[b].alias = Some(root);
+        Ok(())
+    }
+    fn launch(&mut self, n: &Node, kernel: usize, args: &[ValueId], kernels: &Kernels) -> Result<(), Diagnostic> {
+        let inputs = args.iter().map(|&v| self.buffer(v)).collect::<Result<_, _>>()?;
+        let outputs = n.results.iter().map(|&v| self.fresh(v)).collect();
+        let next = self.launched.len();
+        let index = *self.launched.entry(kernel).or_insert(next);
+        self.plan.run.push(PlanStep::Launch { kernel: index, inputs, outputs });
+        let (spec, _, lowered) = &kernels.all[kernel];
+        let r = &mut self.plan.report;
+        r.launches += 1;
+        r.device_flops += spec.flops();
+        r.predicted_ns += lowered.as_ref().map_or(0.0, |l| l.predicted_ns);
+        Ok(())
+    }
+    fn host(&mut self, n: &Node, load: bool, why: &str) -> Result<(), Diagnostic> {
+        let inputs = n.operands.iter().map(|&v| self.buffer(v)).collect::<Result<_, _>>()?;
+        let outputs = n.results.iter().map(|&v| self.fresh(v)).collect();
+        for a in n.attrs.0.values() {
+            if let Attr::Func(f) = a {
+                self.function(f);
+            }
+        }
+        let step = PlanStep::Host { op: n.op, attrs: n.attrs.clone(), inputs, outputs, origin: n.origin.clone() };
+        if load {
+            self.plan.load.push(step);
+            return Ok(());
+        }
+        self.plan.run.push(step);
+        let flops = flops::of_node(self.program, self.main, n);
+        self.plan.report.host_flops += flops;
+        let entry = self.host.entry((n.op.name.to_string(), why.to_string())).or_default();
+        *entry = (entry.0 + 1, entry.1 + flops);
+        Ok(())
+    }
+    /// Keeps a function that a host step calls, with what it calls and the weights it reads.
+    fn function(&mut self, name: &str) {
+        let Some(g) = self.program.functions.get(name) else { return };
+        if self.plan.functions.insert(name.to_string(), g.clone()).is_some() {
+            return;
+        }
+        for n in &g.nodes {
+            if n.op.name == "weight" {
+                let w = n.attrs.str("name").unwrap_or_default();
+                if self.plan.weights.iter().all(|(have, _)| have != w) {
+                    self.plan.buffers.push(BufferDef { ty: g.ty(n.results[0]).clone(), alias: None });
+                    self.plan.weights.push((w.to_string(), self.plan.buffers.len() - 1));
+                }
+            }
+            for a in n.attrs.0.values() {
+                if let Attr::Func(f) = a {
+                    self.function(f);
+                }
+            }
+        }
+    }
+    fn finish(mut self, kernels: Kernels) -> Result<Plan, Diagnostic> {
+        for o in &self.main.outputs {
+            let buffer = self.buffer(o.value)?;
+            self.plan.outputs.push(BufferPort { name: o.name.clone(), buffer });
+        }
+        let mut used: Vec<Option<PlannedKernel>> = (0..self.launched.len()).map(|_| None).collect();
+        for (i, (spec, origin, lowered)) in kernels.all.into_iter().enumerate() {
+            if let (Some(&at), Ok(lowered)) = (self.launched.get(&i), lowered) {
+                used[at] = Some(PlannedKernel { spec, lowered, origin });
+            }
+        }
+        self.plan.kernels = used.into_iter().flatten().collect();
+        let host = self.host.into_iter();
+        self.plan.report.host_ops =
+            host.map(|((op, reason), (count, flops))| HostOp { op, count, flops, reason }).collect();
+        self.plan.report.host_ops.sort_by_key(|h| std::cmp::Reverse(h.flops));
+        Ok(self.plan)
+    }
+}
