@@ -2,4 +2,6 @@
 //!
 //! Targets know neither ONNX nor checkpoints; what they cannot do they refuse with a reason, and the plan runs it on the host.
 
+pub mod ptx;
+pub mod target;
 pub mod trn2;
