@@ -114,8 +114,12 @@ fn entry(name: &str, t: &Json) -> Result<Entry, String> {
     let mut shape = Vec::new();
     for d in dims {
         let d = d.count().and_then(|d| usize::try_from(d).ok()).ok_or("has an extent that is no whole number from 0 up")?;
-        count = count.checked_mul(d).ok_or("has more elements than fit an address")?;
+        // An extent of 0 does not excuse the others: strides are made of them.
+        count = count.checked_mul(d.max(1)).filter(|&c| c <= isize::MAX as usize / 8).ok_or("has more elements than fit an address")?;
         shape.push(d);
+    }
+    if shape.contains(&0) {
+        count = 0;
     }
     let offsets = t.get("data_offsets").and_then(Json::list).ok_or("has no data_offsets")?;
     let [a, b] = offsets else { return Err("must have two data_offsets".into()) };

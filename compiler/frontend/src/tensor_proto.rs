@@ -73,10 +73,14 @@ pub(crate) fn read(t: &TensorProto, what: &str, base: Option<&Path>, store: &mut
     let mut dims = Vec::with_capacity(t.dims.len());
     for &d in &t.dims {
         let n = u64::try_from(d).map_err(|_| Diagnostic::error("E0207", format!("{what}: dimension {d} is negative")))?;
-        count = count.checked_mul(n).filter(|&c| c <= budget.elements).ok_or_else(|| {
+        // An extent of 0 does not excuse the others: strides are made of them.
+        count = count.checked_mul(n.max(1)).filter(|&c| c <= budget.elements).ok_or_else(|| {
             Diagnostic::error("E0107", format!("{what}: extents {:?} ask for more than {} elements", t.dims, budget.elements))
         })?;
         dims.push(n as usize);
+    }
+    if dims.contains(&0) {
+        count = 0;
     }
     if t.segment.is_some() {
         return Err(bad("segmented tensors are not supported".into()));
