@@ -133,7 +133,7 @@ fn eval_matmul(a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
         let (sx, sy) = (bx.strides(), by.strides());
         let (sx, sy) = ([sx[sx.len() - 2], sx[sx.len() - 1]], [sy[sy.len() - 2], sy[sy.len() - 1]]);
         let mut c = vec![0f32; count * m * n];
-        if m * n > 0 && k > 0 {
+        if count * m * n > 0 && k > 0 {
             let (ox, oy) = (starts(&bx), starts(&by));
             // Negative strides (reversed views) are made plain first.
             if sx.iter().chain(&sy).any(|&s| s < 0) {

@@ -7,7 +7,7 @@ use crate::numeric::Wide;
 use crate::op::*;
 use crate::scalar::Binary;
 use crate::tensor::{Tensor, contiguous_strides};
-use crate::types::{DType, Shape, TensorType};
+use crate::types::{DType, Dim, Shape, TensorType};
 
 /// Indices as positions; negative ones count from the end.
 fn positions(t: &Tensor, n: usize) -> Result<Vec<usize>, OpError> {
@@ -103,12 +103,21 @@ fn infer_nd(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
         return Err(OpError::shape(format!("indices of {q} numbers and {batch} batch axes do not fit {x}"))
             .mark(1, format!("last extent must be at most {}", x.rank().saturating_sub(batch))));
     }
+    for d in 0..batch {
+        if matches!((&x.shape[d], &i.shape[d]), (Dim::Known(m), Dim::Known(n)) if m != n) {
+            return Err(OpError::shape(format!("batch axis {d} is {} in {x} and {} in {i}", x.shape[d], i.shape[d]))
+                .mark(1, format!("axis {d} must be {}", x.shape[d])));
+        }
+    }
     let dims = i.shape.0[..i.rank() - 1].iter().chain(&x.shape.0[batch + q..]).cloned().collect();
     Ok(vec![TensorType::new(x.dtype, Shape(dims))])
 }
 /// Start of each slice that n-d indices name, and the slice's length.
 fn slices(x: &Tensor, i: &Tensor, batch: usize) -> Result<(Vec<usize>, usize), OpError> {
     let q = *i.shape().last().unwrap_or(&0);
+    if x.shape()[..batch] != i.shape()[..batch] {
+        return Err(OpError::value(format!("batch axes of {} and {} differ", x.ty(), i.ty())));
+    }
     let v = i.cast(DType::I64).to_ints().unwrap_or_default();
     let strides = contiguous_strides(x.shape());
     let len: usize = x.shape()[batch + q..].iter().product();
