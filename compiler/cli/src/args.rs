@@ -37,6 +37,9 @@ pub(crate) struct Model {
     /// A number for a named dimension of the model; may repeat
     #[arg(long, value_name = "NAME=NUMBER")]
     pub(crate) dim: Vec<String>,
+    /// Fix an input to a value; it is then no input of the compiled model
+    #[arg(long, value_name = "NAME=FILE.npy")]
+    pub(crate) constant: Vec<String>,
     /// Which rewrites are allowed
     #[arg(long, value_enum, default_value = "reassociate")]
     pub(crate) numerics: NumericsArg,
@@ -64,9 +67,6 @@ pub(crate) struct Compile {
     /// Folder to write
     #[arg(short, long, value_name = "OUT", required_unless_present = "stop_after")]
     pub(crate) output: Option<PathBuf>,
-    /// Fix an input to a value; it is then no input of the compiled model
-    #[arg(long, value_name = "NAME=FILE.npy")]
-    pub(crate) constant: Vec<String>,
     /// Replace an artifact that is there
     #[arg(long)]
     pub(crate) force: bool,

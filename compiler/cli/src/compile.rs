@@ -22,9 +22,6 @@ pub(crate) fn run(a: Compile) -> Exit {
     }
     problems.into_result(())?;
     let mut base = util::compiler(&a.model)?.optimise(!a.no_opt);
-    for (name, t) in util::read(&util::files(&a.constant)?, &[])? {
-        base = base.input_value(&name, t);
-    }
     if let Some(d) = &a.dump {
         base = base.dump(d);
     }

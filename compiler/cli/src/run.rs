@@ -49,9 +49,9 @@ fn run_model(a: &Run, files: &[(String, std::path::PathBuf)], spin: &indicatif::
         // Types of the inputs are only needed for raw arrays; without them the files are read by what they say.
         let typed = tahoma::model::import(&a.model, &Default::default()).map(|m| types(&m.program)).unwrap_or_default();
         let inputs = util::read(files, &typed)?;
-        let m = interp::import_for(&a.model, &inputs)?;
-        util::warn(&m.warnings);
-        return Ok((interp::evaluate(&m, &inputs)?, None));
+        let p = interp::prepare(&a.model, &Default::default(), &inputs)?;
+        util::warn(&p.model.warnings);
+        return Ok((interp::evaluate(&p.model, &p.inputs)?, None));
     };
     let opened = device::open(&a.device)?;
     let inputs = match tahoma::model::import(&a.model, &Default::default()) {
@@ -66,14 +66,16 @@ fn run_model(a: &Run, files: &[(String, std::path::PathBuf)], spin: &indicatif::
         Err(d) if d.0.iter().all(|d| d.code == "E0209") => util::read(files, &[])?,
         Err(d) => return Err(d),
     };
+    let p = interp::prepare(&a.model, &Default::default(), &inputs)?;
     let ticker = spin.clone();
     let compiled = Compiler::new(&a.model)
         .target(target.name())
-        .shapes_of(&inputs)
+        .request(&p.request)
+        .shapes_of(&p.inputs)
         .on_stage(move |s| ticker.set_message(format!("{s}")))
         .compile()?;
     util::warn(&compiled.warnings);
-    let (out, r) = Runner::new(compiled.artifact(), opened)?.run(&inputs)?;
+    let (out, r) = Runner::new(compiled.artifact(), opened)?.run(&p.inputs)?;
     Ok((out, Some(r)))
 }
 

@@ -66,6 +66,9 @@ pub(crate) fn compiler(m: &Model) -> Result<Compiler, Diagnostics> {
         let n = n.parse().map_err(|_| Diagnostic::error("E0207", format!("{n:?} is not a whole number from 0 up")))?;
         c = c.symbol(name, n);
     }
+    for (name, t) in read(&files(&m.constant)?, &[])? {
+        c = c.input_value(&name, t);
+    }
     Ok(c)
 }
 

@@ -83,6 +83,21 @@ impl Compiler {
         }
         self
     }
+    /// Fixes what the request fixes, as far as nothing did before.
+    pub fn request(mut self, request: &Request) -> Compiler {
+        for (n, d) in &request.shapes {
+            self.request.shapes.entry(n.clone()).or_insert_with(|| d.clone());
+        }
+        for (n, t) in &request.constants {
+            self.request.constants.entry(n.clone()).or_insert_with(|| t.clone());
+        }
+        self.request.symbols.extend(request.symbols.clone());
+        self
+    }
+    /// What is fixed so far.
+    pub fn fixed(&self) -> &Request {
+        &self.request
+    }
     /// A number for a named dimension.
     pub fn symbol(mut self, name: &str, extent: u64) -> Compiler {
         self.request.symbols.insert(name.into(), extent);

@@ -1,6 +1,6 @@
 //! `--device interp`: a model run by its meaning, with no compiling at all.
 
-use crate::model::{self, Request};
+use crate::model::{self, ModelKind, Request};
 use std::path::Path;
 use tahoma_core::{Diagnostic, Diagnostics, Program, Tensor, TensorType, eval};
 use tahoma_frontend::Imported;
@@ -11,19 +11,54 @@ pub fn inputs_of(p: &Program) -> Vec<(&str, &TensorType)> {
     p.main().inputs.iter().map(|i| (&*i.name, p.main().ty(i.value))).collect()
 }
 
-/// Imports a model for these inputs: as it is, or, where it needs them, with their shapes fixed.
-pub fn import_for(path: &Path, inputs: &[(String, Tensor)]) -> Result<Imported, Diagnostics> {
-    let hf = model::kind_of(path)? == model::ModelKind::HuggingFace;
-    let fixed = Request { shapes: model::shapes_of(inputs), ..Request::default() };
-    if hf {
+/// A model read for given inputs.
+pub struct Prepared {
+    pub model: Imported,
+    /// What had to be fixed for it to be read.
+    pub request: Request,
+    /// The inputs that are still inputs.
+    pub inputs: Vec<(String, Tensor)>,
+}
+
+/// Most elements of an input that is taken as a constant where its value decides a shape.
+const SMALL: usize = 64;
+
+/// Imports a model for these inputs: as it is; where it needs numbers (E0209), with the shapes of the inputs; then with the values of
+/// small vectors and scalars (axes, sizes, counts); then with all values. `fixed` holds from the start.
+pub fn prepare(path: &Path, fixed: &Request, inputs: &[(String, Tensor)]) -> Result<Prepared, Diagnostics> {
+    let shaped = || Request { shapes: model::shapes_of(inputs), ..fixed.clone() };
+    let with_values = |most: usize, rank: usize| {
+        let mut r = shaped();
+        for (n, t) in inputs.iter().filter(|(_, t)| t.len() <= most && t.rank() <= rank) {
+            r.constants.insert(n.clone(), t.contiguous());
+            r.shapes.remove(n);
+        }
+        r
+    };
+    if model::kind_of(path)? == ModelKind::HuggingFace {
         // A checkpoint has no shapes of its own; inputs it does not have are told by `evaluate`.
-        let tokens = |n: &String| matches!(n.as_str(), "input_ids" | "attention_mask" | "token_type_ids");
-        let shapes = fixed.shapes.into_iter().filter(|(n, d)| tokens(n) && d.len() == 2).collect();
-        return model::import(path, &Request { shapes, ..Request::default() });
+        let mut request = shaped();
+        request.shapes.retain(|n, d| matches!(n.as_str(), "input_ids" | "attention_mask" | "token_type_ids") && d.len() == 2);
+        return Ok(Prepared { model: model::import(path, &request)?, request, inputs: inputs.to_vec() });
     }
-    match model::import(path, &Request::default()) {
-        Err(d) if d.0.iter().all(|d| d.code == "E0209") => model::import(path, &fixed),
-        other => other,
+    let open = |d: &Diagnostics| d.0.iter().all(|d| d.code == "E0209");
+    let mut attempts = vec![fixed.clone(), shaped(), with_values(SMALL, 1), with_values(usize::MAX, usize::MAX)].into_iter();
+    let mut first: Option<Diagnostics> = None;
+    loop {
+        let Some(request) = attempts.next() else {
+            return Err(first.unwrap_or_default());
+        };
+        match model::import(path, &request) {
+            Ok(model) => {
+                let left = inputs.iter().filter(|(n, _)| !request.constants.contains_key(n)).cloned().collect();
+                return Ok(Prepared { model, request, inputs: left });
+            }
+            Err(d) if first.is_none() && !open(&d) => return Err(d),
+            // Of several failures the first is in the model's own terms.
+            Err(d) => {
+                first.get_or_insert(d);
+            }
+        }
     }
 }
 

@@ -55,7 +55,13 @@ pub fn import(path: &Path, request: &Request) -> Result<Imported, Diagnostics> {
                 constants: request.constants.clone(),
                 ..ImportOptions::default()
             };
-            import_onnx(path, &options)
+            import_onnx(path, &options).map_err(|mut d| {
+                let open = |d: &&mut Diagnostic| d.code == "E0209" && d.notes.iter().all(|n| !n.contains("--shape"));
+                if let Some(d) = d.0.iter_mut().find(open) {
+                    d.notes.push("give open dimensions with --shape NAME=1x3x224x224, deciding values with --constant NAME=FILE.npy".into());
+                }
+                d
+            })
         }
         ModelKind::HuggingFace => import_hf(path, &hf_options(request)?),
         ModelKind::Mlir => {

@@ -150,7 +150,7 @@ fn fault(why: &str) -> Diagnostic {
 /// Why an op that was not tried has no kernel.
 fn reason(n: &Node) -> &'static str {
     match n.op.kind {
-        Kind::Structure => "control flow runs on the host",
+        Kind::Structure => "control flow runs on the host; --constant fixes an input that decides it",
         _ => "no kernel form",
     }
 }

@@ -78,24 +78,27 @@ pub fn verify(compiler: &Compiler, model: &Path, target: &str, options: &VerifyO
     let target = crate::Target::parse(target)?;
     let device_name = if options.device.is_empty() { target.checked_by() } else { &options.device };
     let device = device::open(device_name)?;
-    // The reference sees the model as the file has it, unless it needs the shapes to be read at all.
-    let with_shapes = compiler.clone().shapes_of(&options.inputs);
-    let fixed = with_shapes.import()?;
+    // The reference sees the model as the file has it, unless it needs shapes or values to be read at all.
+    let fixed = compiler.clone().shapes_of(&options.inputs).import();
     let mut inputs = options.inputs.clone();
-    for (name, ty) in interp::inputs_of(&fixed.program) {
-        if inputs.iter().all(|i| i.0 != name) {
-            inputs.push((name.to_string(), random::tensor(name, ty, options.seed)?));
+    if let Ok(m) = &fixed {
+        for (name, ty) in interp::inputs_of(&m.program) {
+            if inputs.iter().all(|i| i.0 != name) {
+                inputs.push((name.to_string(), random::tensor(name, ty, options.seed)?));
+            }
         }
+    } else if inputs.is_empty() {
+        fixed?;
     }
-    let (reference_program, store) = match interp::import_for(model, &inputs) {
-        Ok(m) => (m.program, m.store),
-        Err(_) => (fixed.program.clone(), fixed.store),
-    };
-    let same_inputs = interp::inputs_of(&reference_program).len() == interp::inputs_of(&fixed.program).len();
-    let reference_program = if same_inputs { reference_program } else { fixed.program.clone() };
-    let want = interp::evaluate_program(&reference_program, &inputs, &store)?;
+    // Dimensions that the caller fixed stay fixed in the reference only where it needs them.
+    let mut kept = compiler.fixed().clone();
+    kept.shapes.clear();
+    let prepared = interp::prepare(model, &kept, &inputs)?;
+    let (store, inputs) = (prepared.model.store, prepared.inputs);
+    let want = interp::evaluate_program(&prepared.model.program, &inputs, &store)?;
 
-    let compiler = with_shapes.shapes_of(&inputs);
+    let compiler = compiler.clone().request(&prepared.request).shapes_of(&inputs);
+    let fixed = compiler.import()?;
     let mut stages = vec![];
     let specialised = compiler.specialise(&fixed.program)?;
     let got = interp::evaluate_program(&specialised, &inputs, &store)?;
