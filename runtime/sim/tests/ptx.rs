@@ -109,9 +109,7 @@ fn softmax_with_shuffles_from_llvm() {
 #[test]
 fn tensor_core_matmul_from_llvm() {
     let m = Module::parse(include_str!("ptx/mma.ptx"), "mma.ptx").unwrap();
-    let half = |v: &[f32]| -> Vec<u8> {
-        v.iter().flat_map(|x| half::f16::from_f32(*x).to_bits().to_le_bytes()).collect()
-    };
+    let half = |v: &[f32]| -> Vec<u8> { v.iter().flat_map(|x| half::f16::from_f32(*x).to_bits().to_le_bytes()).collect() };
     let x: Vec<f32> = (0..256).map(|i| ((i * 29) % 17) as f32 - 8.0).collect();
     // B is stored transposed: 8 columns of 16.
     let y: Vec<f32> = (0..128).map(|i| ((i * 13) % 9) as f32 * 0.5).collect();
@@ -535,24 +533,69 @@ mod mma {
     }
 
     const SHAPES: [Shape; 7] = [
-        Shape { name: "m16n8k8.row.col.f32.f16.f16.f32", k: 8, a_regs: 2, b_regs: 1, per_reg: 2,
-            a: |g, t, i| (if i < 2 { g } else { g + 8 }, 2 * t + (i & 1)), b: |g, t, i| (2 * t + i, g) },
-        Shape { name: "m16n8k16.row.col.f32.f16.f16.f32", k: 16, a_regs: 4, b_regs: 2, per_reg: 2,
+        Shape {
+            name: "m16n8k8.row.col.f32.f16.f16.f32",
+            k: 8,
+            a_regs: 2,
+            b_regs: 1,
+            per_reg: 2,
+            a: |g, t, i| (if i < 2 { g } else { g + 8 }, 2 * t + (i & 1)),
+            b: |g, t, i| (2 * t + i, g),
+        },
+        Shape {
+            name: "m16n8k16.row.col.f32.f16.f16.f32",
+            k: 16,
+            a_regs: 4,
+            b_regs: 2,
+            per_reg: 2,
             a: |g, t, i| (if i < 2 || (4..6).contains(&i) { g } else { g + 8 }, 2 * t + (i & 1) + if i < 4 { 0 } else { 8 }),
-            b: |g, t, i| (2 * t + (i & 1) + if i < 2 { 0 } else { 8 }, g) },
-        Shape { name: "m16n8k16.row.col.f32.bf16.bf16.f32", k: 16, a_regs: 4, b_regs: 2, per_reg: 2,
+            b: |g, t, i| (2 * t + (i & 1) + if i < 2 { 0 } else { 8 }, g),
+        },
+        Shape {
+            name: "m16n8k16.row.col.f32.bf16.bf16.f32",
+            k: 16,
+            a_regs: 4,
+            b_regs: 2,
+            per_reg: 2,
             a: |g, t, i| (if i < 2 || (4..6).contains(&i) { g } else { g + 8 }, 2 * t + (i & 1) + if i < 4 { 0 } else { 8 }),
-            b: |g, t, i| (2 * t + (i & 1) + if i < 2 { 0 } else { 8 }, g) },
-        Shape { name: "m16n8k4.row.col.f32.tf32.tf32.f32", k: 4, a_regs: 2, b_regs: 1, per_reg: 1,
-            a: |g, t, i| (if i == 0 { g } else { g + 8 }, t), b: |g, t, _| (t, g) },
-        Shape { name: "m16n8k8.row.col.f32.tf32.tf32.f32", k: 8, a_regs: 4, b_regs: 2, per_reg: 1,
+            b: |g, t, i| (2 * t + (i & 1) + if i < 2 { 0 } else { 8 }, g),
+        },
+        Shape {
+            name: "m16n8k4.row.col.f32.tf32.tf32.f32",
+            k: 4,
+            a_regs: 2,
+            b_regs: 1,
+            per_reg: 1,
+            a: |g, t, i| (if i == 0 { g } else { g + 8 }, t),
+            b: |g, t, _| (t, g),
+        },
+        Shape {
+            name: "m16n8k8.row.col.f32.tf32.tf32.f32",
+            k: 8,
+            a_regs: 4,
+            b_regs: 2,
+            per_reg: 1,
             a: |g, t, i| (if i % 2 == 0 { g } else { g + 8 }, if i < 2 { t } else { t + 4 }),
-            b: |g, t, i| (if i == 0 { t } else { t + 4 }, g) },
-        Shape { name: "m16n8k16.row.col.s32.s8.s8.s32", k: 16, a_regs: 2, b_regs: 1, per_reg: 4,
-            a: |g, t, i| (if i < 4 { g } else { g + 8 }, 4 * t + (i & 3)), b: |g, t, i| (4 * t + (i & 3), g) },
-        Shape { name: "m16n8k32.row.col.s32.s8.s8.s32", k: 32, a_regs: 4, b_regs: 2, per_reg: 4,
+            b: |g, t, i| (if i == 0 { t } else { t + 4 }, g),
+        },
+        Shape {
+            name: "m16n8k16.row.col.s32.s8.s8.s32",
+            k: 16,
+            a_regs: 2,
+            b_regs: 1,
+            per_reg: 4,
+            a: |g, t, i| (if i < 4 { g } else { g + 8 }, 4 * t + (i & 3)),
+            b: |g, t, i| (4 * t + (i & 3), g),
+        },
+        Shape {
+            name: "m16n8k32.row.col.s32.s8.s8.s32",
+            k: 32,
+            a_regs: 4,
+            b_regs: 2,
+            per_reg: 4,
             a: |g, t, i| (if i < 4 || (8..12).contains(&i) { g } else { g + 8 }, 4 * t + (i & 3) + if i < 8 { 0 } else { 16 }),
-            b: |g, t, i| (4 * t + (i & 3) + if i < 4 { 0 } else { 16 }, g) },
+            b: |g, t, i| (4 * t + (i & 3) + if i < 4 { 0 } else { 16 }, g),
+        },
     ];
 
     fn encode(name: &str, v: f32) -> u32 {
@@ -598,7 +641,10 @@ mod mma {
              mov.b32 %r2, {acc}; mov.b32 %r3, {acc}; mov.b32 %r4, {acc}; mov.b32 %r5, {acc};\n\
              mma.sync.aligned.{} {{%r2, %r3, %r4, %r5}}, {{{}}}, {{{}}}, {{%r2, %r3, %r4, %r5}};\n\
              st.global.v4.b32 [%rd6], {{%r2, %r3, %r4, %r5}}; ret; }}",
-            4 * regs, s.name, list(0, s.a_regs), list(s.a_regs, s.b_regs)
+            4 * regs,
+            s.name,
+            list(0, s.a_regs),
+            list(s.a_regs, s.b_regs)
         );
         ptx_common::dump(&text);
         let m = Module::parse(&text, "mma.ptx").unwrap();
@@ -635,7 +681,10 @@ mod mma {
             mma.sync.aligned.m16n8k8.row.col.f16.f16.f16.f16 {%r7, %r8}, {%r5, %r5}, {%r6}, {%r5, %r6};
             add.s32 %r4, %r7, %r8;";
         // 8 · 1 · 2 + 1 = 17 and + 2 = 18, in both halves.
-        let h = |x: f32| { let b = u32::from(half::f16::from_f32(x).to_bits()); b | b << 16 };
+        let h = |x: f32| {
+            let b = u32::from(half::f16::from_f32(x).to_bits());
+            b | b << 16
+        };
         assert_eq!(eval(body, &[0; 32], &[0; 32])[3], h(17.0).wrapping_add(h(18.0)));
     }
 
@@ -665,7 +714,7 @@ mod mma {
             setp.ne.s32 %p1, %r10, %r1;
             @%p1 trap;";
         // Element (r, c) is 8r + c.
-        let words: Vec<u32> = (0..32).map(|i| 2 * i | (2 * i + 1) << 16).collect();
+        let words: Vec<u32> = (0..32).map(|i| (2 * i) | ((2 * i + 1) << 16)).collect();
         let got = eval(body, &words, &[0; 32]);
         for l in 0..32u32 {
             let (r, c) = (2 * (l % 4), l / 4);

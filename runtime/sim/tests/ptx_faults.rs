@@ -67,10 +67,7 @@ const EXCHANGE: &str = ".shared .align 4 .b8 s[256];
 fn shared_races() {
     // Read after write, within a warp and between warps.
     let f = fault(&EXCHANGE.replace("SYNC", ""), &Z);
-    assert!(
-        matches!(f.what, What::SharedRace { other: Some(1), thread: 0, first_writes: true, second_writes: false, .. }),
-        "{f}"
-    );
+    assert!(matches!(f.what, What::SharedRace { other: Some(1), thread: 0, first_writes: true, second_writes: false, .. }), "{f}");
     assert!(f.to_string().contains("bytes 4..8: thread 1 writes them, then thread 0 reads them"), "{f}");
     for sync in ["bar.sync 0;", "bar.warp.sync -1;"] {
         let got = run(&kernel(&EXCHANGE.replace("SYNC", sync), 32), &Z, &Z).unwrap();
@@ -127,7 +124,10 @@ fn barrier_divergence() {
 
 #[test]
 fn warp_wide_instructions_need_their_lanes() {
-    let f = fault("setp.lt.u32 %p1, %r30, 4;\n@%p1 bra A;\nshfl.sync.bfly.b32 %r4, %r30, 1, 31, -1;\nbra.uni B;\nA: shfl.sync.bfly.b32 %r4, %r30, 1, 31, -1;\nB:", &Z);
+    let f = fault(
+        "setp.lt.u32 %p1, %r30, 4;\n@%p1 bra A;\nshfl.sync.bfly.b32 %r4, %r30, 1, 31, -1;\nbra.uni B;\nA: shfl.sync.bfly.b32 %r4, %r30, 1, 31, -1;\nB:",
+        &Z,
+    );
     assert!(matches!(f.what, What::Divergent { needed: u32::MAX, .. }), "{f}");
     let f = fault("mov.b32 %r4, 0;\nsetp.lt.u32 %p1, %r30, 4;\n@%p1 shfl.sync.bfly.b32 %r4, %r30, 8, 31, 0xf;", &Z);
     assert!(matches!(f.what, What::InactiveLane { lane: 8 }), "{f}");
@@ -184,9 +184,8 @@ fn launches_are_checked() {
     let m = Module::parse(&text, "test.ptx").unwrap();
     let mut mem = Memory::new();
     let opts = Options::default();
-    let mut go = |name: &str, block: [u32; 3], args: &[Arg]| {
-        launch(&m, name, [1, 1, 1], block, 0, args, &mut mem, &opts).unwrap_err().to_string()
-    };
+    let mut go =
+        |name: &str, block: [u32; 3], args: &[Arg]| launch(&m, name, [1, 1, 1], block, 0, args, &mut mem, &opts).unwrap_err().to_string();
     let p = Arg::Ptr(0);
     assert!(go("x", [1, 1, 1], &[]).contains("no such kernel; the module has: k"));
     assert!(go("k", [1, 1, 1], std::slice::from_ref(&p)).contains("1 arguments where the kernel has 3"));
@@ -214,7 +213,15 @@ fn modules_are_refused_with_their_line() {
     assert!(refuse("ld.global.b32 %r1, [missing];").message.contains("missing"));
     assert!(refuse("mma.sync.aligned.m16n8k8.row.row.f32.f16.f16.f32 {%r1}, {%r1}, {%r1}, {%r1};").message.contains("unsupported"));
     assert!(refuse("mov.u32 %r1, %clock;").message.contains("%clock"));
-    for bad in ["", "hello", ".version", ".version 8.0\n.entry", ".version 8.0\n.visible .entry k() { \"x", "/*", ".version 8.0 .global .b8 x[99999999999999999999];"] {
+    for bad in [
+        "",
+        "hello",
+        ".version",
+        ".version 8.0\n.entry",
+        ".version 8.0\n.visible .entry k() { \"x",
+        "/*",
+        ".version 8.0 .global .b8 x[99999999999999999999];",
+    ] {
         assert!(Module::parse(bad, "bad.ptx").is_err(), "{bad}");
     }
 }
@@ -232,7 +239,8 @@ fn no_prefix_of_a_real_module_panics() {
 
 #[test]
 fn signatures_need_no_body_we_can_run() {
-    let text = ".version 8.0\n.target sm_90a\n.visible .entry a(.param .u32 n, .param .u64 .ptr .align 16 p)\n{ wgmma.fence.sync.aligned; ret; }";
+    let text =
+        ".version 8.0\n.target sm_90a\n.visible .entry a(.param .u32 n, .param .u64 .ptr .align 16 p)\n{ wgmma.fence.sync.aligned; ret; }";
     let s = tahoma_sim::ptx::signatures(text, "a.ptx").unwrap();
     assert_eq!(s.len(), 1);
     assert_eq!((s[0].0.as_str(), s[0].1.len(), s[0].1[1].offset, s[0].1[1].pointer), ("a", 2, 8, true));

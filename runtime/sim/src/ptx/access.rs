@@ -78,11 +78,7 @@ fn fetch(w: &mut Warp, acc: &Access, m: u32, data: &[u8], offs: &[usize; 32]) {
                 let value = |l: usize| {
                     let o = offs[l] + shift;
                     let raw = le(&data[o..o + step]);
-                    if acc.signed {
-                        ((raw << (64 - acc.bits)) as i64 >> (64 - acc.bits)) as u64
-                    } else {
-                        raw
-                    }
+                    if acc.signed { ((raw << (64 - acc.bits)) as i64 >> (64 - acc.bits)) as u64 } else { raw }
                 };
                 if wide {
                     let v = std::array::from_fn(value);
@@ -136,7 +132,7 @@ fn contiguous(m: u32, addrs: &[u64; 32], bytes: u64) -> bool {
 }
 
 fn misaligned(m: u32, addrs: &[u64; 32], align: u64) -> LaneFault {
-    let lane = lanes(m).find(|l| addrs[*l] % align != 0).unwrap_or(0);
+    let lane = lanes(m).find(|l| !addrs[*l].is_multiple_of(align)).unwrap_or(0);
     at_lane(lane)(What::Misaligned { address: addrs[lane], align })
 }
 
@@ -284,7 +280,7 @@ impl Machine<'_> {
         if bytes > size || a > size - bytes {
             return Err(What::SpaceOutOfBounds { space: "local", offset: a, bytes, size });
         }
-        if a % bytes != 0 {
+        if !a.is_multiple_of(bytes) {
             return Err(What::Misaligned { address: a, align: bytes });
         }
         Ok(lane * self.local_bytes + a as usize)
@@ -331,19 +327,12 @@ impl Machine<'_> {
         })
     }
 
-    fn store_global(
-        &mut self,
-        bytes: u64,
-        addrs: &[u64; 32],
-        m: u32,
-        pc: usize,
-        all: &[u8; WARP_BYTES],
-    ) -> Result<(), LaneFault> {
+    fn store_global(&mut self, bytes: u64, addrs: &[u64; 32], m: u32, pc: usize, all: &[u8; WARP_BYTES]) -> Result<(), LaneFault> {
         let n = bytes as usize;
         self.stats.global_store_bytes += bytes * u64::from(m.count_ones());
         // Within one buffer the whole warp is one store; else the lanes find their faults themselves.
         if contiguous(m, addrs, bytes)
-            && addrs[0] % bytes == 0
+            && addrs[0].is_multiple_of(bytes)
             && let Ok((i, at)) = self.mem.locate(&mut self.hints[pc], addrs[0], 32 * bytes)
         {
             return self.mem.store(i, at, &all[..32 * n], &self.checks).map_err(at_lane(0));
@@ -358,14 +347,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    fn store_shared(
-        &mut self,
-        w: &Warp,
-        acc: &Access,
-        addrs: &[u64; 32],
-        m: u32,
-        all: &[u8; WARP_BYTES],
-    ) -> Result<(), LaneFault> {
+    fn store_shared(&mut self, w: &Warp, acc: &Access, addrs: &[u64; 32], m: u32, all: &[u8; WARP_BYTES]) -> Result<(), LaneFault> {
         let bytes = acc.bytes();
         let n = bytes as usize;
         self.stats.shared_store_bytes += bytes * u64::from(m.count_ones());
@@ -383,8 +365,7 @@ impl Machine<'_> {
                 if let Err(what) = self.shared.on_write(offs[l], n, who, false) {
                     // Lanes of one store that agree on address and value do not conflict.
                     let mine = &all[l * n..(l + 1) * n];
-                    let agreed =
-                        lanes(m & ((1 << l) - 1)).any(|e| offs[e] == offs[l] && all[e * n..(e + 1) * n] == *mine);
+                    let agreed = lanes(m & ((1 << l) - 1)).any(|e| offs[e] == offs[l] && all[e * n..(e + 1) * n] == *mine);
                     if !agreed {
                         return Err(at_lane(l)(what));
                     }
@@ -412,7 +393,7 @@ impl Machine<'_> {
         self.by_space(w, a.space, addrs, m, |this, w, space, addrs, m| {
             for l in lanes(m) {
                 let fault = at_lane(l);
-                if addrs[l] % bytes as u64 != 0 {
+                if !addrs[l].is_multiple_of(bytes as u64) {
                     return Err(misaligned(m, addrs, bytes as u64));
                 }
                 let get = |w: &Warp, r: R| {
@@ -433,8 +414,7 @@ impl Machine<'_> {
                     }
                     Space::Global => {
                         let (i, at) = this.mem.locate(&mut this.hints[pc], addrs[l], bytes as u64).map_err(&fault)?;
-                        this.mem.check_load(i, at, bytes, &super::memory::Checks { races: false, ..this.checks })
-                            .map_err(&fault)?;
+                        this.mem.check_load(i, at, bytes, &super::memory::Checks { races: false, ..this.checks }).map_err(&fault)?;
                         let old = le(&this.mem.data(i)[at..at + bytes]);
                         let new = combine(a, old, b, c).to_le_bytes();
                         this.mem.update(i, at, &new[..bytes]);
@@ -477,7 +457,7 @@ impl Machine<'_> {
             let mut buf = [0; 16];
             if take > 0 {
                 let (i, at) = self.mem.locate(&mut self.hints[pc], from[l], take).map_err(&fault)?;
-                if at as u64 % n != 0 {
+                if !(at as u64).is_multiple_of(n) {
                     return Err(fault(What::Misaligned { address: from[l], align: n }));
                 }
                 self.mem.check_load(i, at, take as usize, &self.checks).map_err(&fault)?;
@@ -485,7 +465,7 @@ impl Machine<'_> {
                 self.stats.global_load_bytes += take;
             }
             let at = self.shared.check_bounds(to[l], n).map_err(&fault)?;
-            if to[l] % n != 0 {
+            if !to[l].is_multiple_of(n) {
                 return Err(fault(What::Misaligned { address: to[l], align: n }));
             }
             let group = w.committed[l];
@@ -495,12 +475,7 @@ impl Machine<'_> {
     }
 
     /// Applies the pending copies of the lanes of `m` for which `ready(lane's committed, group)`.
-    pub(super) fn cp_apply(
-        &mut self,
-        w: &mut Warp,
-        m: u32,
-        ready: impl Fn(u32, u32) -> bool,
-    ) -> Result<(), LaneFault> {
+    pub(super) fn cp_apply(&mut self, w: &mut Warp, m: u32, ready: impl Fn(u32, u32) -> bool) -> Result<(), LaneFault> {
         let pending = std::mem::take(&mut w.pending);
         for p in pending {
             let l = usize::from(p.lane);
@@ -518,14 +493,7 @@ impl Machine<'_> {
 
     /// ldmatrix and stmatrix: lane `8i + r` gives the address of row `r` of 8×8 matrix `i`; lane `l` holds
     /// elements `(l/4, 2(l%4))` and the next, or their transposes.
-    pub(super) fn matrix_move(
-        &mut self,
-        w: &mut Warp,
-        addr: &Addr,
-        trans: bool,
-        regs: &[R],
-        store: bool,
-    ) -> Result<(), LaneFault> {
+    pub(super) fn matrix_move(&mut self, w: &mut Warp, addr: &Addr, trans: bool, regs: &[R], store: bool) -> Result<(), LaneFault> {
         let addrs = Self::addresses(w, addr);
         for (i, reg) in regs.iter().enumerate() {
             let mut rows = [0usize; 8];
@@ -599,16 +567,46 @@ fn combine(a: &Atom, old: u64, b: u64, c: u64) -> u64 {
         AtomOp::Min if a.ty.is_float() => float(F::Min),
         AtomOp::Max if a.ty.is_float() => float(F::Max),
         AtomOp::Add => old.wrapping_add(b),
-        AtomOp::Min if a.ty.is_signed() => if signed(b) < signed(old) { b } else { old },
-        AtomOp::Max if a.ty.is_signed() => if signed(b) > signed(old) { b } else { old },
+        AtomOp::Min if a.ty.is_signed() => {
+            if signed(b) < signed(old) {
+                b
+            } else {
+                old
+            }
+        }
+        AtomOp::Max if a.ty.is_signed() => {
+            if signed(b) > signed(old) {
+                b
+            } else {
+                old
+            }
+        }
         AtomOp::Min => old.min(b),
         AtomOp::Max => old.max(b),
         AtomOp::And => old & b,
         AtomOp::Or => old | b,
         AtomOp::Xor => old ^ b,
         AtomOp::Exch => b,
-        AtomOp::Cas => if old == b { c } else { old },
-        AtomOp::Inc => if old >= b { 0 } else { old + 1 },
-        AtomOp::Dec => if old == 0 || old > b { b } else { old - 1 },
+        AtomOp::Cas => {
+            if old == b {
+                c
+            } else {
+                old
+            }
+        }
+        AtomOp::Inc => {
+            if old >= b {
+                0
+            } else {
+                old + 1
+            }
+        }
+        AtomOp::Dec => {
+            if old == 0 || old > b {
+                b
+            } else {
+                old - 1
+            }
+        }
     }
 }

@@ -221,8 +221,7 @@ impl Regs {
         let mut v = [0u32; 32];
         let mut doubt = 0u64;
         for l in 0..32 {
-            let s = f64::from(f32::from_bits(x[l])) * f64::from(f32::from_bits(y[l]))
-                + f64::from(f32::from_bits(z[l]));
+            let s = f64::from(f32::from_bits(x[l])) * f64::from(f32::from_bits(y[l])) + f64::from(f32::from_bits(z[l]));
             v[l] = fl::bits32(s as f32);
             let bits = s.to_bits();
             // The smallest normal f32 as f64 bits; zero wraps round to no doubt.
@@ -359,11 +358,8 @@ impl Regs {
                     Ty::Bf16 => |h| fl::bf16_to_f32(h & 0xffff),
                     _ => f32::from_bits,
                 };
-                let (x, y) = if ty == Ty::F32 {
-                    (r[a].map(f32::from_bits), r[b].map(f32::from_bits))
-                } else {
-                    (r[a].map(load), r[b].map(load))
-                };
+                let (x, y) =
+                    if ty == Ty::F32 { (r[a].map(f32::from_bits), r[b].map(f32::from_bits)) } else { (r[a].map(load), r[b].map(load)) };
                 cmp!(|l: usize| x[l], |l: usize| y[l], |l: usize| x[l].is_nan() || y[l].is_nan())
             }
         };
@@ -406,11 +402,7 @@ impl Regs {
 
     pub(super) fn slct(&mut self, wide: bool, float: bool, [d, a, b, c]: [R; 4], m: u32) {
         let z = &self.r32[c as usize];
-        let k = if float {
-            ballot(|l| f32::from_bits(z[l]) >= 0.0)
-        } else {
-            ballot(|l| z[l] as i32 >= 0)
-        };
+        let k = if float { ballot(|l| f32::from_bits(z[l]) >= 0.0) } else { ballot(|l| z[l] as i32 >= 0) };
         if wide {
             let mut v = self.r64[b as usize];
             put64(&mut v, &self.r64[a as usize], k);
@@ -454,9 +446,7 @@ impl Regs {
 
     pub(super) fn pack64x4(&mut self, r: [R; 5], m: u32) {
         let [d, s @ ..] = r.map(|i| i as usize);
-        let v = lanes64(|l| {
-            (0..4).fold(0, |v, i| v | (u64::from(self.r32[s[i]][l] & 0xffff) << (16 * i)))
-        });
+        let v = lanes64(|l| (0..4).fold(0, |v, i| v | (u64::from(self.r32[s[i]][l] & 0xffff) << (16 * i))));
         put64(&mut self.r64[d], &v, m);
     }
 
@@ -523,18 +513,10 @@ impl Regs {
             });
             put32(&mut self.r32[c.d as usize], &v, m);
         } else if wide_out {
-            let v = if wide_in {
-                self.r64[a].map(one)
-            } else {
-                self.r32[a].map(|x| one(u64::from(x)))
-            };
+            let v = if wide_in { self.r64[a].map(one) } else { self.r32[a].map(|x| one(u64::from(x))) };
             put64(&mut self.r64[c.d as usize], &v, m);
         } else {
-            let v = if wide_in {
-                self.r64[a].map(|x| one(x) as u32)
-            } else {
-                self.r32[a].map(|x| one(u64::from(x)) as u32)
-            };
+            let v = if wide_in { self.r64[a].map(|x| one(x) as u32) } else { self.r32[a].map(|x| one(u64::from(x)) as u32) };
             put32(&mut self.r32[c.d as usize], &v, m);
         }
     }
@@ -627,11 +609,7 @@ fn convert(c: &Cvt, raw: u64) -> u64 {
 
 fn limits(ty: Ty) -> (i128, i128) {
     let bits = ty.bits();
-    if ty.is_signed() {
-        (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1)
-    } else {
-        (0, (1i128 << bits) - 1)
-    }
+    if ty.is_signed() { (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1) } else { (0, (1i128 << bits) - 1) }
 }
 
 /// Cuts to the type, then extends to the register.

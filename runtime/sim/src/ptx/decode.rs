@@ -64,9 +64,32 @@ pub(super) struct Mods<'a> {
 fn is_type(s: &str) -> bool {
     matches!(
         s,
-        "pred" | "b8" | "b16" | "b32" | "b64" | "b128" | "u8" | "u16" | "u32" | "u64" | "s8" | "s16" | "s32"
-            | "s64" | "f16" | "f16x2" | "bf16" | "bf16x2" | "tf32" | "f32" | "f32x2" | "f64" | "e4m3x2"
-            | "e5m2x2" | "u16x2" | "s16x2"
+        "pred"
+            | "b8"
+            | "b16"
+            | "b32"
+            | "b64"
+            | "b128"
+            | "u8"
+            | "u16"
+            | "u32"
+            | "u64"
+            | "s8"
+            | "s16"
+            | "s32"
+            | "s64"
+            | "f16"
+            | "f16x2"
+            | "bf16"
+            | "bf16x2"
+            | "tf32"
+            | "f32"
+            | "f32x2"
+            | "f64"
+            | "e4m3x2"
+            | "e5m2x2"
+            | "u16x2"
+            | "s16x2"
     )
 }
 
@@ -107,11 +130,7 @@ impl<'a> Mods<'a> {
         })
     }
     fn mode(&mut self) -> Mode {
-        Mode {
-            rnd: self.rnd().unwrap_or(Rnd::Even),
-            ftz: self.take("ftz"),
-            sat: self.take("sat"),
-        }
+        Mode { rnd: self.rnd().unwrap_or(Rnd::Even), ftz: self.take("ftz"), sat: self.take("sat") }
     }
 }
 
@@ -364,9 +383,7 @@ impl Decoder<'_> {
             Arg::F32(v) => Ok(self.const64(Const::Value(f64::from(f32::from_bits(*v)).to_bits()))),
             Arg::Sym(n, off) => {
                 let c = match self.symbols.get(n) {
-                    Some(Place::Shared(at) | Place::Local(at) | Place::Param(at)) => {
-                        Const::Value(at.wrapping_add(*off as u64))
-                    }
+                    Some(Place::Shared(at) | Place::Local(at) | Place::Param(at)) => Const::Value(at.wrapping_add(*off as u64)),
                     Some(Place::Global(i)) => Const::Global(*i, *off),
                     None => return self.fail(format!("unknown symbol '{n}'")),
                 };
@@ -455,9 +472,7 @@ impl Decoder<'_> {
         let ty = m.ty(0);
         match base {
             "mov" => self.mov(ty, args),
-            "add" | "sub" | "mul" | "mad" | "fma" | "div" | "min" | "max" | "rem" | "abs" | "neg" => {
-                self.arithmetic(base, m, args)
-            }
+            "add" | "sub" | "mul" | "mad" | "fma" | "div" | "min" | "max" | "rem" | "abs" | "neg" => self.arithmetic(base, m, args),
             "sqrt" | "rsqrt" | "rcp" | "ex2" | "lg2" | "sin" | "cos" | "tanh" => {
                 let op = match base {
                     "sqrt" => F::Sqrt,
@@ -634,11 +649,8 @@ impl Decoder<'_> {
                 let float = m.ty(1) == "f32";
                 let c = self.s32(&c)?;
                 let wide = value_type(ty).map(Ty::bits) == Some(64);
-                let r = if wide {
-                    [self.d64(&d)?, self.s64(&a)?, self.s64(&b)?, c]
-                } else {
-                    [self.d32(&d)?, self.s32(&a)?, self.s32(&b)?, c]
-                };
+                let r =
+                    if wide { [self.d64(&d)?, self.s64(&a)?, self.s64(&b)?, c] } else { [self.d32(&d)?, self.s32(&a)?, self.s32(&b)?, c] };
                 self.alu(Op::Slct(wide, float, r))
             }
             "cvt" => self.cvt(m, args),
@@ -936,10 +948,7 @@ impl Decoder<'_> {
         if m.take("ftz") {
             return no(".ftz of a comparison");
         }
-        let names = [
-            "eq", "ne", "lt", "le", "gt", "ge", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan", "lo", "ls",
-            "hi", "hs",
-        ];
+        let names = ["eq", "ne", "lt", "le", "gt", "ge", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan", "lo", "ls", "hi", "hs"];
         let Some(name) = m.pick(&names) else {
             return no("its comparison");
         };

@@ -32,8 +32,8 @@ impl Decoder<'_> {
                 self.push(Op::Exit, Class::Control);
             }
             "trap" => self.push(Op::Trap, Class::Control),
-            "membar" | "fence" | "prefetch" | "prefetchu" | "nanosleep" | "brkpt" | "griddepcontrol" | "pmevent"
-            | "discard" | "applypriority" => {
+            "membar" | "fence" | "prefetch" | "prefetchu" | "nanosleep" | "brkpt" | "griddepcontrol" | "pmevent" | "discard"
+            | "applypriority" => {
                 // One thread runs at a time and every store is visible at once: ordering holds already.
                 while m.take_if(|_| true).is_some() {}
                 self.push(Op::Nop, Class::Sync);
@@ -155,14 +155,7 @@ impl Decoder<'_> {
                 return self.fail("a 64-bit access needs 64-bit registers");
             }
         }
-        let access = Access {
-            space,
-            addr: self.addr(address)?,
-            bits,
-            signed: ty.is_signed(),
-            strong,
-            regs,
-        };
+        let access = Access { space, addr: self.addr(address)?, bits, signed: ty.is_signed(), strong, regs };
         if access.bytes() > MAX_ACCESS {
             return no("more than 256 bits");
         }
@@ -283,15 +276,7 @@ impl Decoder<'_> {
             Arg::Pair(d, p) => (self.d32(d)?, self.dp(p)?),
             d => (self.d32(d)?, 0),
         };
-        let op = Op::Shfl {
-            mode,
-            d,
-            p,
-            a: self.s32(&a)?,
-            b: self.s32(&b)?,
-            c: self.s32(&c)?,
-            members: self.s32(&members)?,
-        };
+        let op = Op::Shfl { mode, d, p, a: self.s32(&a)?, b: self.s32(&b)?, c: self.s32(&c)?, members: self.s32(&members)? };
         self.push(op, Class::Sync);
         Ok(())
     }
@@ -420,11 +405,7 @@ impl Decoder<'_> {
         for v in &values {
             regs.push(if store { self.s32(v)? } else { self.d32(v)? });
         }
-        let op = if store {
-            Op::StMatrix { addr, trans, regs }
-        } else {
-            Op::LdMatrix { addr, trans, regs }
-        };
+        let op = if store { Op::StMatrix { addr, trans, regs } } else { Op::LdMatrix { addr, trans, regs } };
         self.push(op, Class::Shared);
         Ok(())
     }

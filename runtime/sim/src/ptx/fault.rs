@@ -142,24 +142,21 @@ pub enum What {
 impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OutOfBounds { buffer, offset, bytes, size } => write!(
-                f,
-                "global access out of bounds: {bytes} bytes at offset {offset} of buffer '{buffer}', which has {size} bytes"
-            ),
+            Self::OutOfBounds { buffer, offset, bytes, size } => {
+                write!(f, "global access out of bounds: {bytes} bytes at offset {offset} of buffer '{buffer}', which has {size} bytes")
+            }
             Self::WildAddress { address, bytes } => {
                 write!(f, "global access out of bounds: {bytes} bytes at {address:#x}, which is in no buffer")
             }
             Self::Freed { buffer, offset } => {
                 write!(f, "access to freed buffer '{buffer}' at offset {offset}")
             }
-            Self::SharedOutOfBounds { offset, bytes, size } => write!(
-                f,
-                "shared access out of bounds: {bytes} bytes at offset {offset}; the block has {size} bytes"
-            ),
-            Self::SpaceOutOfBounds { space, offset, bytes, size } => write!(
-                f,
-                "{space} access out of bounds: {bytes} bytes at offset {offset}; the space has {size} bytes"
-            ),
+            Self::SharedOutOfBounds { offset, bytes, size } => {
+                write!(f, "shared access out of bounds: {bytes} bytes at offset {offset}; the block has {size} bytes")
+            }
+            Self::SpaceOutOfBounds { space, offset, bytes, size } => {
+                write!(f, "{space} access out of bounds: {bytes} bytes at offset {offset}; the space has {size} bytes")
+            }
             Self::Misaligned { address, align } => {
                 write!(f, "misaligned access: address {address:#x} is not a multiple of {align}")
             }
@@ -192,10 +189,9 @@ impl fmt::Display for What {
                 )
             }
             Self::Barrier { detail } => write!(f, "barrier divergence: {detail}"),
-            Self::Divergent { present, needed } => write!(
-                f,
-                "warp-wide instruction in divergent code: lanes {present:#010x} are here, lanes {needed:#010x} are named"
-            ),
+            Self::Divergent { present, needed } => {
+                write!(f, "warp-wide instruction in divergent code: lanes {present:#010x} are here, lanes {needed:#010x} are named")
+            }
             Self::InactiveLane { lane } => {
                 write!(f, "shfl reads from lane {lane}, which does not take part")
             }

@@ -175,11 +175,7 @@ pub(super) fn f32_op(op: F, mode: Mode, x: u32, y: u32, z: u32) -> u32 {
     if mode.ftz {
         (a, b, c) = (flush(a), flush(b), flush(c));
     }
-    let mut r = if mode.rnd == Rnd::Even {
-        f32_nearest(op, a, b, c)
-    } else {
-        f32_directed(op, mode.rnd, a, b, c)
-    };
+    let mut r = if mode.rnd == Rnd::Even { f32_nearest(op, a, b, c) } else { f32_directed(op, mode.rnd, a, b, c) };
     // Sign operations keep a NaN's payload where no arithmetic happens.
     if matches!(op, F::Abs | F::Neg | F::Copysign) {
         return r.to_bits();
@@ -212,8 +208,20 @@ fn f32_nearest(op: F, a: f32, b: f32, c: f32) -> f32 {
         }
         F::Min => min32(a, b),
         F::Max => max32(a, b),
-        F::MinNan => if a.is_nan() || b.is_nan() { f32::NAN } else { min32(a, b) },
-        F::MaxNan => if a.is_nan() || b.is_nan() { f32::NAN } else { max32(a, b) },
+        F::MinNan => {
+            if a.is_nan() || b.is_nan() {
+                f32::NAN
+            } else {
+                min32(a, b)
+            }
+        }
+        F::MaxNan => {
+            if a.is_nan() || b.is_nan() {
+                f32::NAN
+            } else {
+                max32(a, b)
+            }
+        }
         F::Abs => a.abs(),
         F::Neg => -a,
         // copysign d, a, b: sign of a on the magnitude of b.
@@ -221,7 +229,13 @@ fn f32_nearest(op: F, a: f32, b: f32, c: f32) -> f32 {
         F::Sqrt => a.sqrt(),
         F::Rsqrt => (1.0 / f64::from(a).sqrt()) as f32,
         F::Rcp => 1.0 / a,
-        F::Ex2 => if a.is_nan() { f32::NAN } else { ex2(a) },
+        F::Ex2 => {
+            if a.is_nan() {
+                f32::NAN
+            } else {
+                ex2(a)
+            }
+        }
         F::Lg2 => f64::from(a).log2() as f32,
         F::Sin => f64::from(a).sin() as f32,
         F::Cos => f64::from(a).cos() as f32,
@@ -333,11 +347,7 @@ pub(super) const E5M2: Format = Format { exp: 5, man: 2, finite_only: false };
 
 impl Format {
     fn max_bits(self) -> u32 {
-        if self.finite_only {
-            (1 << (self.exp + self.man)) - 2
-        } else {
-            (((1 << self.exp) - 1) << self.man) - 1
-        }
+        if self.finite_only { (1 << (self.exp + self.man)) - 2 } else { (((1 << self.exp) - 1) << self.man) - 1 }
     }
 
     fn infinity(self) -> u32 {
@@ -385,11 +395,7 @@ impl Format {
             Rnd::Zero => q - u64::from(below),
             Rnd::Up | Rnd::Down => {
                 let away = (rnd == Rnd::Down) == negative;
-                if below {
-                    q - u64::from(!away)
-                } else {
-                    q + u64::from(away && inexact)
-                }
+                if below { q - u64::from(!away) } else { q + u64::from(away && inexact) }
             }
         };
         // Rebuild: the integer q at exponent field (ulp + man + bias), carries included.
@@ -405,11 +411,7 @@ impl Format {
                 Rnd::Down => !negative,
                 _ => false,
             };
-            if truncates || satfinite || self.finite_only {
-                self.max_bits()
-            } else {
-                self.infinity()
-            }
+            if truncates || satfinite || self.finite_only { self.max_bits() } else { self.infinity() }
         };
         neg_bit | bits
     }
@@ -490,8 +492,9 @@ pub(super) fn f16_fast(op: F, bf: bool, x: u32, y: u32, z: u32) -> u32 {
         F::Max => max32(a, b),
         F::Fma => {
             let r = (f64::from(a) * f64::from(b) + f64::from(load(z))) as f32;
-            let (tie, tiny) = if bf { (0xffff, f32::MIN_POSITIVE) } else { (0x1fff, 6.103_515_6e-5) };
-            if r.to_bits() & tie == (tie + 1) / 2 || r.abs() < tiny {
+            // The bits below the result's last, where a tie is exactly half.
+            let (low, tie, tiny) = if bf { (0xffff, 0x8000, f32::MIN_POSITIVE) } else { (0x1fff, 0x1000, 6.103_515_6e-5) };
+            if r.to_bits() & low == tie || r.abs() < tiny {
                 return f16_op(op, bf, Mode::PLAIN, x, y, z);
             }
             r

@@ -18,9 +18,21 @@ pub(super) fn i32_op(op: I, x: u32, y: u32, z: u32) -> u32 {
         I::MadLo => x.wrapping_mul(y).wrapping_add(z),
         I::MadHiS => (((i64::from(sx) * i64::from(sy)) >> 32) as u32).wrapping_add(z),
         I::MadHiU => (((u64::from(x) * u64::from(y)) >> 32) as u32).wrapping_add(z),
-        I::DivS => if sy == 0 { u32::MAX } else { sx.wrapping_div(sy) as u32 },
+        I::DivS => {
+            if sy == 0 {
+                u32::MAX
+            } else {
+                sx.wrapping_div(sy) as u32
+            }
+        }
         I::DivU => x.checked_div(y).unwrap_or(u32::MAX),
-        I::RemS => if sy == 0 { x } else { sx.wrapping_rem(sy) as u32 },
+        I::RemS => {
+            if sy == 0 {
+                x
+            } else {
+                sx.wrapping_rem(sy) as u32
+            }
+        }
         I::RemU => x.checked_rem(y).unwrap_or(x),
         I::MinS => sx.min(sy) as u32,
         I::MinU => x.min(y),
@@ -33,15 +45,39 @@ pub(super) fn i32_op(op: I, x: u32, y: u32, z: u32) -> u32 {
         I::Neg => x.wrapping_neg(),
         I::Abs => sx.wrapping_abs() as u32,
         I::Cnot => u32::from(x == 0),
-        I::Shl => if y > 31 { 0 } else { x << y },
+        I::Shl => {
+            if y > 31 {
+                0
+            } else {
+                x << y
+            }
+        }
         I::ShrS => (sx >> y.min(31)) as u32,
-        I::ShrU => if y > 31 { 0 } else { x >> y },
+        I::ShrU => {
+            if y > 31 {
+                0
+            } else {
+                x >> y
+            }
+        }
         I::Popc => x.count_ones(),
         I::Clz => x.leading_zeros(),
         I::Brev => x.reverse_bits(),
-        I::BfindU => if x == 0 { u32::MAX } else { 31 - x.leading_zeros() },
+        I::BfindU => {
+            if x == 0 {
+                u32::MAX
+            } else {
+                31 - x.leading_zeros()
+            }
+        }
         I::BfindS => i32_op(I::BfindU, if sx < 0 { !x } else { x }, 0, 0),
-        I::BfindShiftU => if x == 0 { u32::MAX } else { x.leading_zeros() },
+        I::BfindShiftU => {
+            if x == 0 {
+                u32::MAX
+            } else {
+                x.leading_zeros()
+            }
+        }
         I::BfindShiftS => i32_op(I::BfindShiftU, if sx < 0 { !x } else { x }, 0, 0),
         I::BfeS | I::BfeU => bfe(u64::from(x), y, z, 31, op == I::BfeS) as u32,
         I::Prmt => prmt(x, y, z),
@@ -91,11 +127,7 @@ fn szext(op: I, x: u32, n: u32) -> u32 {
         return 0;
     }
     let low = x & ((1 << n) - 1);
-    if matches!(op, I::SzextS | I::SzextClampS) {
-        (((low << (32 - n)) as i32) >> (32 - n)) as u32
-    } else {
-        low
-    }
+    if matches!(op, I::SzextS | I::SzextClampS) { (((low << (32 - n)) as i32) >> (32 - n)) as u32 } else { low }
 }
 
 fn mask(pos: u32, len: u32) -> u32 {
@@ -169,9 +201,21 @@ pub(super) fn i64_op(op: I, x: u64, y: u64, z: u64) -> u64 {
         I::MadLo => x.wrapping_mul(y).wrapping_add(z),
         I::MadHiS => i64_op(I::MulHiS, x, y, 0).wrapping_add(z),
         I::MadHiU => i64_op(I::MulHiU, x, y, 0).wrapping_add(z),
-        I::DivS => if sy == 0 { u64::MAX } else { sx.wrapping_div(sy) as u64 },
+        I::DivS => {
+            if sy == 0 {
+                u64::MAX
+            } else {
+                sx.wrapping_div(sy) as u64
+            }
+        }
         I::DivU => x.checked_div(y).unwrap_or(u64::MAX),
-        I::RemS => if sy == 0 { x } else { sx.wrapping_rem(sy) as u64 },
+        I::RemS => {
+            if sy == 0 {
+                x
+            } else {
+                sx.wrapping_rem(sy) as u64
+            }
+        }
         I::RemU => x.checked_rem(y).unwrap_or(x),
         I::MinS => sx.min(sy) as u64,
         I::MinU => x.min(y),
@@ -195,9 +239,21 @@ pub(super) fn i64_op(op: I, x: u64, y: u64, z: u64) -> u64 {
 #[inline(always)]
 pub(super) fn shift64(op: I, x: u64, by: u32) -> u64 {
     match op {
-        I::Shl => if by > 63 { 0 } else { x << by },
+        I::Shl => {
+            if by > 63 {
+                0
+            } else {
+                x << by
+            }
+        }
         I::ShrS => ((x as i64) >> by.min(63)) as u64,
-        _ => if by > 63 { 0 } else { x >> by },
+        _ => {
+            if by > 63 {
+                0
+            } else {
+                x >> by
+            }
+        }
     }
 }
 

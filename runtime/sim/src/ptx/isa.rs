@@ -137,11 +137,7 @@ pub(super) struct Mode {
 }
 
 impl Mode {
-    pub(super) const PLAIN: Mode = Mode {
-        rnd: Rnd::Even,
-        ftz: false,
-        sat: false,
-    };
+    pub(super) const PLAIN: Mode = Mode { rnd: Rnd::Even, ftz: false, sat: false };
 }
 
 /// The value types that `setp`, `cvt`, `atom` and friends tell apart.
@@ -175,10 +171,7 @@ impl Ty {
     }
 
     pub(super) fn is_float(self) -> bool {
-        !matches!(
-            self,
-            Ty::U8 | Ty::S8 | Ty::U16 | Ty::S16 | Ty::U32 | Ty::S32 | Ty::U64 | Ty::S64
-        )
+        !matches!(self, Ty::U8 | Ty::S8 | Ty::U16 | Ty::S16 | Ty::U32 | Ty::S32 | Ty::U64 | Ty::S64)
     }
 
     pub(super) fn is_signed(self) -> bool {

@@ -48,11 +48,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            races: true,
-            uninitialised: true,
-            budget: 20_000_000_000,
-        }
+        Self { races: true, uninitialised: true, budget: 20_000_000_000 }
     }
 }
 
@@ -125,6 +121,7 @@ struct Barrier {
 
 /// Runs `kernel` over `grid` blocks of `block` threads with `dynamic_shared` bytes of `.extern .shared`
 /// memory, and returns what it did; the first fault ends it (stores before it remain).
+#[allow(clippy::too_many_arguments, reason = "a launch is these eight things, in the driver's order")]
 pub fn launch(
     module: &Module,
     kernel: &str,
@@ -160,13 +157,7 @@ pub fn launch(
     mem.stamp += blocks + 1;
     let mut machine = Machine {
         code: &k.code,
-        shared: Shared::new(
-            shared_bytes as usize,
-            k.code.shared_granule,
-            warps,
-            opts.races,
-            opts.uninitialised,
-        ),
+        shared: Shared::new(shared_bytes as usize, k.code.shared_granule, warps, opts.races, opts.uninitialised),
         params: &params,
         local_bytes: k.local_bytes as usize,
         checks: Checks {
@@ -205,25 +196,13 @@ pub fn launch(
             }
         }
         run_block(&mut machine, &mut team, threads, &mut left).map_err(|(warp, pc, f)| {
-            let f = if let What::Runaway { .. } = f.what {
-                LaneFault { what: What::Runaway { executed: opts.budget }, ..f }
-            } else {
-                f
-            };
+            let f = if let What::Runaway { .. } = f.what { LaneFault { what: What::Runaway { executed: opts.budget }, ..f } } else { f };
             let line = k.code.lines.get(pc as usize).copied().unwrap_or(0);
             let thread = f.lane.map(|l| {
                 let t = warp * 32 + l as u32;
                 [t % block[0], t / block[0] % block[1], t / (block[0] * block[1])]
             });
-            Fault {
-                kernel: k.name.clone(),
-                file: module.file.clone(),
-                line,
-                text: module.text(line),
-                block: at,
-                thread,
-                what: f.what,
-            }
+            Fault { kernel: k.name.clone(), file: module.file.clone(), line, text: module.text(line), block: at, thread, what: f.what }
         })?;
         machine.stats.blocks += 1;
         for (i, limit) in at.iter_mut().zip(grid) {
@@ -238,12 +217,7 @@ pub fn launch(
 }
 
 /// Runs one block to its end. An error names the warp and the instruction.
-fn run_block(
-    machine: &mut Machine<'_>,
-    team: &mut [Warp],
-    threads: u32,
-    left: &mut u64,
-) -> Result<(), (u32, u32, LaneFault)> {
+fn run_block(machine: &mut Machine<'_>, team: &mut [Warp], threads: u32, left: &mut u64) -> Result<(), (u32, u32, LaneFault)> {
     let mut barriers: Vec<Option<Barrier>> = (0..16).map(|_| None).collect();
     loop {
         let mut moved = false;
@@ -299,12 +273,7 @@ fn run_block(
     }
 }
 
-fn deadlock(
-    machine: &Machine<'_>,
-    team: &[Warp],
-    barriers: &[Option<Barrier>],
-    threads: u32,
-) -> (u32, u32, LaneFault) {
+fn deadlock(machine: &Machine<'_>, team: &[Warp], barriers: &[Option<Barrier>], threads: u32) -> (u32, u32, LaneFault) {
     let mut parts = Vec::new();
     let mut first = None;
     for w in team {

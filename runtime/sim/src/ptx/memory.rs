@@ -146,9 +146,7 @@ impl Memory {
         let mut data = Vec::new();
         data.try_reserve_exact(len).map_err(|_| oom)?;
         data.resize(len, 0);
-        let base = self.buffers.last().map_or(BASE, |b| {
-            (b.base + b.size).next_multiple_of(RED_ZONE) + RED_ZONE
-        });
+        let base = self.buffers.last().map_or(BASE, |b| (b.base + b.size).next_multiple_of(RED_ZONE) + RED_ZONE);
         self.buffers.push(Buffer {
             name: name.to_owned(),
             base,
@@ -193,10 +191,7 @@ impl Memory {
         let (i, at) = self.range(address, bytes)?;
         let b = &self.buffers[i];
         match b.first_uninit(at, bytes as usize) {
-            Some(offset) => Err(MemoryError::Uninitialised {
-                buffer: b.name.clone(),
-                offset: offset as u64,
-            }),
+            Some(offset) => Err(MemoryError::Uninitialised { buffer: b.name.clone(), offset: offset as u64 }),
             None => Ok(&b.data[at..at + bytes as usize]),
         }
     }
@@ -341,12 +336,7 @@ impl Buffer {
                 // Blocks that store the same value agree: overlapping tiles at an edge do this.
                 let (from, to) = ((g << c.shift).max(at), ((g + 1) << c.shift).min(at + bytes.len()));
                 if self.data[from..to] != bytes[from - at..to - at] {
-                    return Err(What::BlockRace {
-                        buffer: self.name.clone(),
-                        offset: from as u64,
-                        other: w - c.launch - 1,
-                        write: true,
-                    });
+                    return Err(What::BlockRace { buffer: self.name.clone(), offset: from as u64, other: w - c.launch - 1, write: true });
                 }
             }
             self.writers[g] = c.block;
@@ -367,10 +357,7 @@ mod tests {
         assert!(b >= a + 100 + RED_ZONE);
         m.write(a + 60, &[1; 10]).unwrap();
         assert_eq!(m.read(a + 60, 10).unwrap(), &[1; 10]);
-        assert_eq!(
-            m.read(a + 60, 11),
-            Err(MemoryError::Uninitialised { buffer: "a".into(), offset: 70 })
-        );
+        assert_eq!(m.read(a + 60, 11), Err(MemoryError::Uninitialised { buffer: "a".into(), offset: 70 }));
         assert_eq!(m.read_any(a, 100).unwrap().len(), 100);
         assert!(m.write(a + 99, &[0; 2]).is_err());
         m.write(a, &[2; 100]).unwrap();

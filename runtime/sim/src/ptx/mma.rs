@@ -65,13 +65,13 @@ fn mma_f32(r: &mut Regs, op: &Mma, packed: bool, load: impl Fn(u32) -> f32) {
     }
     for (i, reg) in op.c.iter().enumerate() {
         let x = &r.r32[*reg as usize];
-        for l in 0..32 {
+        for (l, x) in x.iter().enumerate() {
             let (g, t) = (l / 4, l % 4);
             if op.c_f16 {
-                c[g + 8 * i][2 * t] = fl::half_to_f32(x[l] & 0xffff);
-                c[g + 8 * i][2 * t + 1] = fl::half_to_f32(x[l] >> 16);
+                c[g + 8 * i][2 * t] = fl::half_to_f32(x & 0xffff);
+                c[g + 8 * i][2 * t + 1] = fl::half_to_f32(x >> 16);
             } else {
-                c[g + 8 * (i / 2)][2 * t + i % 2] = f32::from_bits(x[l]);
+                c[g + 8 * (i / 2)][2 * t + i % 2] = f32::from_bits(*x);
             }
         }
     }

@@ -198,13 +198,7 @@ fn layout(decls: &[parse::ParamDecl]) -> (Vec<Param>, u64) {
     let mut out = Vec::with_capacity(decls.len());
     for p in decls {
         offset = offset.next_multiple_of(p.align);
-        out.push(Param {
-            name: p.name.clone(),
-            ty: p.ty.clone(),
-            bytes: p.bytes,
-            offset,
-            pointer: p.pointer,
-        });
+        out.push(Param { name: p.name.clone(), ty: p.ty.clone(), bytes: p.bytes, offset, pointer: p.pointer });
         offset += p.bytes;
     }
     (out, offset)

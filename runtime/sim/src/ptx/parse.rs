@@ -21,11 +21,7 @@ pub struct PtxError {
 
 impl fmt::Display for PtxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}\n  --> {}:{}\n   | {}",
-            self.message, self.file, self.line, self.text
-        )
+        write!(f, "{}\n  --> {}:{}\n   | {}", self.message, self.file, self.line, self.text)
     }
 }
 
@@ -201,10 +197,7 @@ struct Parser<'a> {
 }
 
 pub(super) fn parse(text: &str) -> Res<Source> {
-    let mut p = Parser {
-        toks: lex(text)?,
-        pos: 0,
-    };
+    let mut p = Parser { toks: lex(text)?, pos: 0 };
     let mut src = Source::default();
     while p.pos < p.toks.len() {
         p.top(&mut src)?;
@@ -262,11 +255,7 @@ impl<'a> Parser<'a> {
         hit
     }
     fn expect(&mut self, c: char) -> Res<()> {
-        if self.eat(c) {
-            Ok(())
-        } else {
-            self.fail(format!("expected '{c}' here"))
-        }
+        if self.eat(c) { Ok(()) } else { self.fail(format!("expected '{c}' here")) }
     }
     fn word(&mut self, what: &str) -> Res<&'a str> {
         match self.peek() {
@@ -340,9 +329,11 @@ impl<'a> Parser<'a> {
                 self.word("a section name")?;
                 self.skip_braces()?;
             }
-            ".pragma" => while !self.eat(';') && self.pos < self.toks.len() {
-                self.pos += 1;
-            },
+            ".pragma" => {
+                while !self.eat(';') && self.pos < self.toks.len() {
+                    self.pos += 1;
+                }
+            }
             ".visible" | ".weak" | ".common" => {}
             ".extern" => match self.peek() {
                 Some(Tok::Word(".func")) => {}
@@ -451,14 +442,7 @@ impl<'a> Parser<'a> {
         if init.len() as u64 > bytes {
             return Err(At(line, format!("'{name}' has more initialisers than elements")));
         }
-        Ok(Var {
-            line,
-            name,
-            align: align.max(elem).max(1),
-            bytes: if dynamic { 0 } else { bytes },
-            init,
-            dynamic,
-        })
+        Ok(Var { line, name, align: align.max(elem).max(1), bytes: if dynamic { 0 } else { bytes }, init, dynamic })
     }
 
     fn initialiser(&mut self, ty: &str, out: &mut Vec<u8>) -> Res<()> {
@@ -484,11 +468,7 @@ impl<'a> Parser<'a> {
     }
 
     fn kernel(&mut self, line: u32) -> Res<Func> {
-        let mut f = Func {
-            name: self.word("a kernel name")?.to_owned(),
-            line,
-            ..Func::default()
-        };
+        let mut f = Func { name: self.word("a kernel name")?.to_owned(), line, ..Func::default() };
         if self.eat('(') {
             while !self.eat(')') {
                 f.params.push(self.param()?);
@@ -516,11 +496,13 @@ impl<'a> Parser<'a> {
                     match w {
                         ".reqntid" => f.reqntid = Some(dims),
                         ".maxntid" => f.maxntid = Some(dims),
-                        ".minnctapersm" | ".maxnreg" | ".maxclusterrank" | ".noreturn"
-                        | ".reqnctapercluster" | ".explicitcluster" | ".blocksareclusters" => {}
-                        ".pragma" => while !self.eat(';') && self.peek().is_some() {
-                            self.pos += 1;
-                        },
+                        ".minnctapersm" | ".maxnreg" | ".maxclusterrank" | ".noreturn" | ".reqnctapercluster" | ".explicitcluster"
+                        | ".blocksareclusters" => {}
+                        ".pragma" => {
+                            while !self.eat(';') && self.peek().is_some() {
+                                self.pos += 1;
+                            }
+                        }
                         _ => return self.fail(format!("unsupported kernel directive '{w}'")),
                     }
                 }
@@ -567,13 +549,7 @@ impl<'a> Parser<'a> {
         if bytes > 32764 {
             return self.fail("kernel parameters are limited to 32764 bytes");
         }
-        Ok(ParamDecl {
-            name,
-            ty: ty.trim_start_matches('.').to_owned(),
-            bytes,
-            align: align.max(elem).max(1),
-            pointer,
-        })
+        Ok(ParamDecl { name, ty: ty.trim_start_matches('.').to_owned(), bytes, align: align.max(elem).max(1), pointer })
     }
 
     /// Statements up to the closing brace; nested scopes are flattened.
@@ -631,12 +607,14 @@ impl<'a> Parser<'a> {
                             self.pos -= 1;
                             self.skip_line();
                         }
-                        ".pragma" | ".param" => while !self.eat(';') {
-                            if self.peek().is_none() {
-                                return self.fail("directive is not closed");
+                        ".pragma" | ".param" => {
+                            while !self.eat(';') {
+                                if self.peek().is_none() {
+                                    return self.fail("directive is not closed");
+                                }
+                                self.pos += 1;
                             }
-                            self.pos += 1;
-                        },
+                        }
                         _ if w.starts_with('.') => {
                             return Err(At(line, format!("unsupported directive '{w}' in a kernel")));
                         }
@@ -692,12 +670,7 @@ impl<'a> Parser<'a> {
                 return self.fail(format!("'{mnemonic}': expected ',' or ';' after an operand"));
             }
         }
-        f.stmts.push(Stmt {
-            line,
-            guard,
-            mnemonic: mnemonic.to_owned(),
-            args,
-        });
+        f.stmts.push(Stmt { line, guard, mnemonic: mnemonic.to_owned(), args });
         Ok(())
     }
 
@@ -750,9 +723,7 @@ impl<'a> Parser<'a> {
             let base = self.simple()?;
             let off = self.offset()?;
             if !self.eat(']') {
-                return self.fail(
-                    "unsupported instruction form: an address is a register or a symbol, plus a constant",
-                );
+                return self.fail("unsupported instruction form: an address is a register or a symbol, plus a constant");
             }
             return Ok(Arg::Mem(Box::new(base), off));
         }
@@ -784,11 +755,7 @@ impl<'a> Parser<'a> {
 
     /// `+4`, `+-4`, `-4` or nothing.
     fn offset(&mut self) -> Res<i64> {
-        if self.eat('+') || self.is('-') {
-            Ok(self.integer()? as i64)
-        } else {
-            Ok(0)
-        }
+        if self.eat('+') || self.is('-') { Ok(self.integer()? as i64) } else { Ok(0) }
     }
 }
 

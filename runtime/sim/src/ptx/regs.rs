@@ -35,9 +35,26 @@ pub(super) struct Allocation {
 fn has_no_destination(base: &str) -> bool {
     matches!(
         base,
-        "st" | "red" | "bra" | "brx" | "ret" | "exit" | "bar" | "barrier" | "membar" | "fence" | "cp"
-            | "trap" | "brkpt" | "prefetch" | "prefetchu" | "nanosleep" | "stmatrix" | "discard"
-            | "griddepcontrol" | "applypriority" | "pmevent"
+        "st" | "red"
+            | "bra"
+            | "brx"
+            | "ret"
+            | "exit"
+            | "bar"
+            | "barrier"
+            | "membar"
+            | "fence"
+            | "cp"
+            | "trap"
+            | "brkpt"
+            | "prefetch"
+            | "prefetchu"
+            | "nanosleep"
+            | "stmatrix"
+            | "discard"
+            | "griddepcontrol"
+            | "applypriority"
+            | "pmevent"
     )
 }
 
@@ -267,8 +284,8 @@ fn live_intervals(f: &Func, code: &[(Vec<usize>, Vec<usize>)], n: usize) -> Vec<
                 touch(r, end_of(b) - 1);
             }
         }
-        for i in begin[b]..end_of(b) {
-            for r in code[i].0.iter().chain(&code[i].1) {
+        for (i, (defs, uses)) in code.iter().enumerate().take(end_of(b)).skip(begin[b]) {
+            for r in defs.iter().chain(uses) {
                 touch(*r, i);
             }
         }

@@ -106,11 +106,7 @@ impl Shared {
     #[inline(always)]
     pub(super) fn check_bounds(&self, at: u64, len: u64) -> Result<usize, What> {
         let size = self.data.len() as u64;
-        if at < size && len <= size - at {
-            Ok(at as usize)
-        } else {
-            Err(What::SharedOutOfBounds { offset: at, bytes: len, size })
-        }
+        if at < size && len <= size - at { Ok(at as usize) } else { Err(What::SharedOutOfBounds { offset: at, bytes: len, size }) }
     }
 
     #[inline(always)]

@@ -97,11 +97,7 @@ impl Warp {
         p[0] = u32::MAX;
         Self {
             index,
-            regs: Regs {
-                r32: vec![[0; 32]; code.n32],
-                r64: vec![[0; 32]; code.n64],
-                p,
-            },
+            regs: Regs { r32: vec![[0; 32]; code.n32], r64: vec![[0; 32]; code.n64], p },
             local: vec![0; local_bytes * 32],
             live: 0,
             pc: 0,
@@ -185,10 +181,7 @@ impl Warp {
             return Ok(true);
         }
         let present = m;
-        let fault = LaneFault {
-            lane: Some(m.trailing_zeros() as usize),
-            what: What::Divergent { present, needed },
-        };
+        let fault = LaneFault { lane: Some(m.trailing_zeros() as usize), what: What::Divergent { present, needed } };
         // Lanes here whose guard is false will not come back.
         if needed & self.mask & !m != 0 || !self.reschedule(true) {
             return Err(fault);
@@ -360,11 +353,9 @@ impl Machine<'_> {
                 w.pc += 1;
                 return Ok(Flow::Stop(Stop::Barrier { id, count, wait: *wait }));
             }
-            Op::WarpSync(members) => {
-                // Only a barrier of the whole warp orders the whole warp.
-                if w.live & !w.regs.r32[*members as usize][first] == 0 {
-                    self.shared.barrier(1 << w.index);
-                }
+            // Only a barrier of the whole warp orders the whole warp.
+            Op::WarpSync(members) if w.live & !w.regs.r32[*members as usize][first] == 0 => {
+                self.shared.barrier(1 << w.index);
             }
             Op::Shfl { mode, d, p, a, b, c, .. } => {
                 self.shuffle(w, *mode, [*d, *p, *a, *b, *c], m)?;
@@ -388,9 +379,8 @@ impl Machine<'_> {
                 let value = |w: &Warp, l: usize| {
                     if *wide { w.regs.r64[*a as usize][l] } else { u64::from(w.regs.r32[*a as usize][l]) }
                 };
-                let same: [u32; 32] = std::array::from_fn(|l| {
-                    lanes(members).filter(|e| value(w, *e) == value(w, l)).fold(0, |v, e| v | 1 << e)
-                });
+                let same: [u32; 32] =
+                    std::array::from_fn(|l| lanes(members).filter(|e| value(w, *e) == value(w, l)).fold(0, |v, e| v | 1 << e));
                 let mut pred = 0;
                 for l in lanes(m) {
                     let whole = same[l] == members;

@@ -80,8 +80,7 @@ pub(crate) fn run_text64(text: &str, a: &[u64], b: &[u64]) -> Vec<u64> {
     let mut b = b.to_vec();
     b.resize(a.len(), 0);
     let bytes = |v: &[u64]| v.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
-    let out = launch_bytes(text, &bytes(a), &bytes(&b), 8 * a.len() as u64, a.len() as u32)
-        .unwrap_or_else(|e| panic!("{e}"));
+    let out = launch_bytes(text, &bytes(a), &bytes(&b), 8 * a.len() as u64, a.len() as u32).unwrap_or_else(|e| panic!("{e}"));
     out.chunks_exact(8).map(|c| u64::from_le_bytes(std::array::from_fn(|i| c[i]))).collect()
 }
 
