@@ -247,7 +247,11 @@ fn rms_norm(b: &mut Builder, x: &[ValueId], a: &Attrs) -> Made {
 fn channel(b: &mut Builder, v: ValueId, x: ValueId) -> Result<ValueId, OpError> {
     let rank = b.ty(x).rank();
     if b.ty(v).rank() != 1 || rank < 2 {
-        return Err(OpError::shape(format!("takes a value with a channel axis and vectors of one number per channel, not {} and {}", b.ty(x), b.ty(v))));
+        return Err(OpError::shape(format!(
+            "takes a value with a channel axis and vectors of one number per channel, not {} and {}",
+            b.ty(x),
+            b.ty(v)
+        )));
     }
     let c = b.ty(v).shape[0].known().ok_or_else(|| OpError::new("E0209", "the number of channels must be known"))?;
     let shape: Vec<i64> = std::iter::once(c as i64).chain(std::iter::repeat_n(1, rank.saturating_sub(2))).collect();
