@@ -2,4 +2,5 @@
 
 mod artifact;
 mod block;
+mod conformance;
 mod models;

@@ -3,6 +3,7 @@
 //! `cargo xtask setup` installs what the machine lacks, `cargo xtask demo` runs the main job on a real model, `cargo xtask test` runs
 //! every check that guards the main branch.
 
+mod bench;
 mod demo;
 mod setup;
 mod shell;
@@ -18,6 +19,7 @@ Usage: cargo xtask <COMMAND>
 Commands:
   setup   Install what building and testing need: MLIR 22 (Debian packages), a Python environment, the real models
   demo    Set up, build, then compile a text recogniser for Trainium2 and Hopper, verify both and read a line of text
+  bench   Set up, build, then time compiling the real models and print the table of tests/benchmarks.md
   test    Set up, then run formatting, lints and all tests
 
 Examples:
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
     let done = match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["setup"] => setup::run(),
         ["demo"] => setup::run().and_then(|()| demo::run()),
+        ["bench"] => setup::run().and_then(|()| bench::run()),
         ["test"] => setup::run().and_then(|()| test::run()),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");
