@@ -130,3 +130,36 @@ impl TargetCost for Roofline {
         self.host_ns + (bytes(operands) + bytes(results)) / self.host_link + work / self.host_flops
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tahoma_core::{Attrs, Builder};
+
+    fn kernel(op: &str, shapes: &[&[usize]], dtype: DType) -> KernelSpec {
+        let mut b = Builder::new("k");
+        let x: Vec<_> = shapes.iter().map(|s| b.input("x", TensorType::known(dtype, s))).collect();
+        let y = b.op(op, &x, Attrs::new()).expect("the op fits");
+        b.output("y", y);
+        tahoma_core::form::form(&b.finish(), "k").expect("a kernel")
+    }
+
+    #[test]
+    fn large_matmuls_run_at_the_peak_and_large_maps_at_the_bandwidth() {
+        let n = 4096usize;
+        let m = kernel("matmul", &[&[n, n], &[n, n]], DType::BF16);
+        let peak = 2.0 * (n as f64).powi(3) / SM_90A.matmul_f16;
+        let ns = SM_90A.kernel_ns(&m).expect("runs");
+        assert!((peak..1.2 * peak).contains(&ns), "{ns} against {peak}");
+        let a = kernel("add", &[&[n, n], &[n, n]], DType::F32);
+        let memory = (3 * 4 * n * n) as f64 / TRN2.memory;
+        let ns = TRN2.kernel_ns(&a).expect("runs") - TRN2.launch_ns;
+        assert!((memory..1.2 * memory).contains(&ns), "{ns} against {memory}");
+    }
+
+    #[test]
+    fn a_small_kernel_costs_its_launch() {
+        let a = kernel("add", &[&[8], &[8]], DType::F32);
+        assert!(SM_90A.kernel_ns(&a).is_some_and(|ns| ns < 1.01 * SM_90A.launch_ns));
+    }
+}

@@ -99,6 +99,13 @@ pub struct Report {
     pub faults: Vec<Diagnostic>,
 }
 
+impl Report {
+    /// Rules that made ops of the chosen program, with how many: what the artifact records.
+    pub fn rules_used(&self) -> BTreeMap<String, u64> {
+        self.rules.iter().filter(|(_, u)| u.used > 0).map(|(n, u)| (n.clone(), u.used as u64)).collect()
+    }
+}
+
 struct Clock<'r> {
     last: Instant,
     phases: &'r mut Vec<(&'static str, Duration)>,
@@ -138,7 +145,7 @@ pub fn optimize(program: &Program, options: &Options) -> Result<(Program, Report
 
     let mut egraph = bridge.egraph;
     bridge::open_composites(&mut egraph, &mut former);
-    let egraph = saturate(egraph, options, &mut report)?;
+    let mut egraph = saturate(egraph, options, &mut report)?;
     clock.mark("saturate");
 
     let made: HashMap<Node, Made> = Facts::canonical_made(&egraph);
@@ -150,6 +157,9 @@ pub fn optimize(program: &Program, options: &Options) -> Result<(Program, Report
         net::price(&mut net, &mut former, options.target, &|id| merged_uses.get(&id).copied().unwrap_or(0));
         net
     });
+    if let Some(net) = &best {
+        net::record(&mut egraph, net);
+    }
     clock.mark("kernels");
     let found = best.map(|net| (extract::extract(&net), net)).filter(|(c, _)| c.ns <= plain_choice.ns);
     let (choice, net): (_, Net) = found.unwrap_or((plain_choice, plain));

@@ -241,6 +241,21 @@ pub fn price(net: &mut Net, former: &mut Former, target: &dyn TargetCost, uses: 
     }
 }
 
+/// Writes the kernels of a net into the e-graph, each as a node of the class it makes: fusion is then a choice among equals like any
+/// other, and dumps show it.
+pub fn record(g: &mut EGraph, net: &Net) {
+    for class in &net.classes {
+        for way in &class.ways {
+            if let What::Kernel(k) = &way.what {
+                let children = k.inputs.iter().map(|&c| net.classes[c as usize].id).collect();
+                let id = g.add(Node::Kernel(k.body.clone(), children));
+                g.union_trusted(class.id, id, "kernel");
+            }
+        }
+    }
+    g.rebuild();
+}
+
 /// A weight-only value that is much larger than what it is made of is better made inside a kernel.
 fn widens(net: &Net, class: usize) -> bool {
     net.classes[class].nodes.iter().any(|n| matches!(&n.node, Node::Op(op, _) if matches!(op.def().kind, Kind::Move(Move::Broadcast))))
@@ -265,6 +280,11 @@ fn node_ns(net: &Net, class: &Class, n: &NetNode, target: &dyn TargetCost) -> f6
             match def.kind {
                 // The same bytes under another shape.
                 Kind::Move(Move::Reshape) => TIE_NS,
+                // The host gathers from its own copy of a weight: only the indices and the result travel.
+                Kind::Gather => {
+                    let moving = n.needs.iter().map(|&k| &net.classes[k as usize]).filter(|c| !c.fixed);
+                    target.host_ns(def, &moving.filter_map(|c| c.ty.clone()).collect::<Vec<_>>(), &results)
+                }
                 Kind::Composite(define) => target.host_ns(def, &types, &results) + contractions_ns(define, n, &types, target),
                 _ => target.host_ns(def, &types, &results),
             }
