@@ -17,14 +17,19 @@ fn base(t: AttrType) -> &'static str {
     }
 }
 
+const TENSOR: &str = "irdl.base \"!builtin.tensor\"";
+
 /// One IRDL operation per row of `OPS`. Operands and results are tensors; shapes are checked by `OpDef::infer`, not here.
+///
+/// IRDL gives all operands of a variadic group one type. Where types differ, the bridge packs the group into a tuple, so a group is of
+/// any type here.
 pub fn irdl_text() -> String {
     let mut s = String::from("module {\n  irdl.dialect @ml {\n");
     for op in OPS.iter() {
         let _ = writeln!(s, "    irdl.operation @{} {{", op.name);
         let mut operands = vec![];
         for o in op.operands {
-            let _ = writeln!(s, "      %o_{} = irdl.base \"!builtin.tensor\"", o.name);
+            let _ = writeln!(s, "      %o_{} = {}", o.name, if o.variadic { "irdl.any" } else { TENSOR });
             operands.push(format!("{}: {}%o_{}", o.name, if o.variadic { "variadic " } else { "" }, o.name));
         }
         let _ = writeln!(s, "      irdl.operands({})", operands.join(", "));
@@ -35,7 +40,7 @@ pub fn irdl_text() -> String {
             Results::Inferred => (1, "variadic "),
         };
         for i in 0..count {
-            let _ = writeln!(s, "      %r{i} = irdl.base \"!builtin.tensor\"");
+            let _ = writeln!(s, "      %r{i} = {}", if form.is_empty() { TENSOR } else { "irdl.any" });
             results.push(format!("r{i}: {form}%r{i}"));
         }
         let _ = writeln!(s, "      irdl.results({})", results.join(", "));

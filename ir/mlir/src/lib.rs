@@ -11,10 +11,12 @@ mod ptx;
 mod reader;
 mod session;
 mod step;
+mod verify;
 mod writer;
 
-pub use bridge::{Module, verify_program};
+pub use bridge::Module;
 pub use irdl::irdl_text;
 pub use ptx::{CHIPS, Chip};
 pub use session::Session;
 pub use step::{Check, Pipeline, Step, StepReport};
+pub use verify::verify_program;

@@ -3,14 +3,17 @@
 //! MLIR is the parser of users' text; this reads only what MLIR itself printed, so its grammar is small and fixed.
 
 use crate::ptx::unescape;
+use crate::verify::Places;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tahoma_core::graph::OpRef;
 use tahoma_core::{Attr, Attrs, DType, Diagnostic, Dim, Graph, Node, Origin, Port, Program, Shape, Tensor, TensorType, ValueId};
 
-/// The program of a printed module. Errors: E0902 naming the position, for ops or attributes that are not ours.
-pub(crate) fn program(text: &str) -> Result<Program, Diagnostic> {
-    let mut r = Reader { s: text, at: 0 };
+/// The program of a printed module, and where in a text the ops without an origin stand. Errors: E0902 naming the position, for ops or
+/// attributes that are not ours.
+pub(crate) fn program(text: &str) -> Result<(Program, Places), Diagnostic> {
+    let mut r = Reader { s: text, at: 0, place: None };
+    let mut places = Places::new();
     let mut out = Program::default();
     r.word("\"builtin.module\"")?;
     r.word("()")?;
@@ -19,15 +22,20 @@ pub(crate) fn program(text: &str) -> Result<Program, Diagnostic> {
     }
     r.word("({")?;
     while !r.take("}") {
-        let g = r.function()?;
+        let g = r.function(&mut places)?;
         out.functions.insert(g.name.clone(), g);
     }
-    Ok(out)
+    Ok((out, places))
 }
+
+/// What a name stands for: a value, or the values of a tuple.
+type Values = HashMap<String, Vec<ValueId>>;
 
 struct Reader<'t> {
     s: &'t str,
     at: usize,
+    /// The last location that was a place in a text.
+    place: Option<String>,
 }
 
 type R<T> = Result<T, Diagnostic>;
@@ -145,17 +153,30 @@ impl<'t> Reader<'t> {
         Ok(TensorType::new(dtype, Shape(dims)))
     }
 
+    /// One tensor, or the tensors of a tuple.
+    fn value_type(&mut self) -> R<Vec<TensorType>> {
+        if !self.take("tuple<") {
+            return Ok(vec![self.dim_and_type()?]);
+        }
+        let mut v = vec![];
+        while !self.take(">") {
+            v.push(self.dim_and_type()?);
+            self.take(",");
+        }
+        Ok(v)
+    }
+
     /// `(a, b) -> c` or `(a, b) -> (c, d)`.
-    fn function_type(&mut self) -> R<(Vec<TensorType>, Vec<TensorType>)> {
-        let list = |r: &mut Self| -> R<Vec<TensorType>> {
+    fn function_type(&mut self) -> R<(Vec<Vec<TensorType>>, Vec<Vec<TensorType>>)> {
+        let list = |r: &mut Self| -> R<Vec<Vec<TensorType>>> {
             let mut v = vec![];
             if r.take("(") {
                 while !r.take(")") {
-                    v.push(r.dim_and_type()?);
+                    v.push(r.value_type()?);
                     r.take(",");
                 }
             } else {
-                v.push(r.dim_and_type()?);
+                v.push(r.value_type()?);
             }
             Ok(v)
         };
@@ -165,7 +186,7 @@ impl<'t> Reader<'t> {
         Ok((ins, outs))
     }
 
-    fn function(&mut self) -> R<Graph> {
+    fn function(&mut self, places: &mut Places) -> R<Graph> {
         if !self.take("\"func.func\"") {
             return self.fail("expected a function");
         }
@@ -186,7 +207,7 @@ impl<'t> Reader<'t> {
             }
         }
         self.word("({")?;
-        let mut values: HashMap<String, ValueId> = HashMap::new();
+        let mut values = Values::new();
         let mut inputs = vec![];
         if self.take("^bb0") && self.take("(") {
             while !self.take(")") {
@@ -196,7 +217,7 @@ impl<'t> Reader<'t> {
                 self.location()?;
                 let id = ValueId(g.types.len() as u32);
                 g.types.push(t);
-                values.insert(v, id);
+                values.insert(v, vec![id]);
                 inputs.push(id);
                 self.take(",");
             }
@@ -210,7 +231,11 @@ impl<'t> Reader<'t> {
                 self.function_type()?;
                 self.location()?;
             } else {
-                let n = self.op(&mut g, &mut values)?;
+                self.place = None;
+                let Some(n) = self.op(&mut g, &mut values)? else { continue };
+                if let Some(p) = self.place.take() {
+                    places.insert((g.name.clone(), g.nodes.len()), p);
+                }
                 g.nodes.push(n);
             }
         }
@@ -262,13 +287,13 @@ impl<'t> Reader<'t> {
         Ok(self.while_(|c| c.is_alphanumeric() || matches!(c, '_' | '#' | '-' | '$' | '.')).to_string())
     }
 
-    fn operands(&mut self, values: &HashMap<String, ValueId>) -> R<Vec<ValueId>> {
+    fn operands(&mut self, values: &Values) -> R<Vec<ValueId>> {
         self.word("(")?;
         let mut v = vec![];
         while !self.take(")") {
             let name = self.value_name()?;
             match values.get(&name) {
-                Some(id) => v.push(*id),
+                Some(ids) => v.extend(ids),
                 None => return self.fail(&format!("%{name} is not known")),
             }
             self.take(",");
@@ -276,7 +301,8 @@ impl<'t> Reader<'t> {
         Ok(v)
     }
 
-    fn op(&mut self, g: &mut Graph, values: &mut HashMap<String, ValueId>) -> R<Node> {
+    /// An op; `None` for a cast that packs or unpacks a tuple, which only gives values another name.
+    fn op(&mut self, g: &mut Graph, values: &mut Values) -> R<Option<Node>> {
         let mut names = vec![];
         while self.peek("%") {
             let name = self.value_name()?;
@@ -292,7 +318,14 @@ impl<'t> Reader<'t> {
             self.word("=")?;
         }
         let full = self.string()?;
-        let Some(op) = full.strip_prefix("ml.").and_then(tahoma_core::ops::find) else {
+        if full == "builtin.unrealized_conversion_cast" {
+            self.pack(names, values)?;
+            return Ok(None);
+        }
+        // Upstream has this one, and takes parts of different types as they are.
+        let concat = full == "tensor.concat";
+        let name = if concat { Some("concat") } else { full.strip_prefix("ml.") };
+        let Some(op) = name.and_then(tahoma_core::ops::find) else {
             return self.fail(&format!("{full:?} is no op of the ml dialect"));
         };
         let operands = self.operands(values)?;
@@ -303,7 +336,8 @@ impl<'t> Reader<'t> {
                 while !self.take(close) {
                     let key = if self.peek("\"") { self.string()? } else { self.name().to_string() };
                     self.word("=")?;
-                    attrs.0.insert(key.as_str().into(), self.attribute()?);
+                    let key = if concat && key == "dim" { "axis" } else { &key };
+                    attrs.0.insert(key.into(), self.attribute()?);
                     self.take(",");
                 }
             }
@@ -312,13 +346,32 @@ impl<'t> Reader<'t> {
         let (_, outs) = self.function_type()?;
         let origin = self.location()?;
         let mut results = vec![];
-        for (name, t) in names.into_iter().zip(outs) {
-            let id = ValueId(g.types.len() as u32);
-            g.types.push(t);
-            values.insert(name, id);
-            results.push(id);
+        for (name, types) in names.into_iter().zip(outs) {
+            let first = results.len();
+            for t in types {
+                results.push(ValueId(g.types.len() as u32));
+                g.types.push(t);
+            }
+            values.insert(name, results[first..].to_vec());
         }
-        Ok(Node { op: OpRef(op), operands, attrs, results, origin: Arc::new(origin) })
+        Ok(Some(Node { op: OpRef(op), operands, attrs, results, origin: Arc::new(origin) }))
+    }
+
+    /// `unrealized_conversion_cast`: many values under one name, or the other way.
+    fn pack(&mut self, names: Vec<String>, values: &mut Values) -> R<()> {
+        let ids = self.operands(values)?;
+        self.word(":")?;
+        let (_, outs) = self.function_type()?;
+        self.location()?;
+        let mut left = ids.into_iter();
+        for (name, types) in names.into_iter().zip(outs) {
+            let part: Vec<ValueId> = left.by_ref().take(types.len()).collect();
+            if part.len() != types.len() {
+                return self.fail("expected a cast between values and the tuple of them");
+            }
+            values.insert(name, part);
+        }
+        Ok(())
     }
 
     fn number(&mut self) -> &'t str {
@@ -384,8 +437,9 @@ impl<'t> Reader<'t> {
         let body = &body[1..body.len() - 1];
         let count: usize = shape.iter().product();
         if let Some(hex) = body.trim().strip_prefix("\"0x").and_then(|h| h.strip_suffix('"')) {
-            let bytes: Option<Vec<u8>> = (0..hex.len() / 2).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).ok()).collect();
-            let tensor = bytes.and_then(|b| Tensor::from_bytes(t.dtype, &shape, &b));
+            let bytes: Option<Vec<u8>> =
+                hex.as_bytes().chunks(2).map(|p| u8::from_str_radix(std::str::from_utf8(p).ok()?, 16).ok()).collect();
+            let tensor = bytes.and_then(|b| raw(t.dtype, &shape, count, &b));
             return tensor.map_or_else(|| self.fail("a constant is malformed"), |t| Ok(Attr::from(t)));
         }
         let items: Vec<&str> = body.split([',', '[', ']']).map(str::trim).filter(|x| !x.is_empty()).collect();
@@ -467,6 +521,7 @@ impl<'t> Reader<'t> {
                 ')' | ']' if !quoted && depth > 0 => depth -= 1,
                 ')' | ']' | ',' if !quoted && depth == 0 => {
                     self.at = start + i;
+                    self.place = Some(unescape(&self.s[start..self.at]).replace('"', ""));
                     return Ok(Origin::Unknown);
                 }
                 _ => {}
@@ -504,6 +559,29 @@ fn real(s: &str, d: DType) -> Option<f64> {
             if d == DType::F64 { Some(f64::from_bits(bits)) } else { None }
         }
         None => s.parse().ok(),
+    }
+}
+
+/// A tensor from MLIR's own storage, which it prints in hex above a hundred elements: whole bytes for each element, but bits for i1.
+fn raw(d: DType, shape: &[usize], count: usize, bytes: &[u8]) -> Option<Tensor> {
+    match d {
+        DType::Bool if bytes.len() == count.div_ceil(8) => {
+            Tensor::from_bytes(d, shape, &(0..count).map(|i| bytes[i / 8] >> (i % 8) & 1).collect::<Vec<_>>())
+        }
+        // 19 bits in three bytes; ours are the high bits of an f32.
+        DType::TF32 if bytes.len() == 3 * count => {
+            let word = |c: &[u8]| (u32::from_le_bytes([c[0], c[1], c[2], 0]) << 13).to_le_bytes();
+            Tensor::from_bytes(d, shape, &bytes.chunks(3).flat_map(word).collect::<Vec<_>>())
+        }
+        d if d.bits() < 8 && bytes.len() == count => {
+            let (bits, per) = (d.bits() as usize, 8 / d.bits() as usize);
+            let mut packed = vec![0u8; count.div_ceil(per)];
+            for (i, b) in bytes.iter().enumerate() {
+                packed[i / per] |= (b & ((1u16 << bits) - 1) as u8) << (bits * (i % per));
+            }
+            Tensor::from_bytes(d, shape, &packed)
+        }
+        d => Tensor::from_bytes(d, shape, bytes),
     }
 }
 

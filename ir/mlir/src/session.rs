@@ -1,5 +1,6 @@
 //! A context with our dialects loaded, and MLIR's diagnostics as ours.
 
+use crate::ptx::escape;
 use melior::Context;
 use melior::dialect::DialectRegistry;
 use melior::ir::Module as MlirModule;
@@ -16,14 +17,17 @@ use tahoma_core::{Diagnostic, Diagnostics};
 static PASSES: Once = Once::new();
 
 /// An MLIR context. Cheap enough (a few milliseconds) to make one per thread; it does not cross threads.
+///
+/// What MLIR interns (types, attributes, locations) lives as long as the context, so modules are kept as text and parsed where needed.
 pub struct Session {
     context: Context,
-    /// What MLIR reported since the last call, newest last.
-    messages: Rc<RefCell<Vec<String>>>,
+    /// What MLIR reported since the last call, newest last: where, what.
+    messages: Rc<RefCell<Vec<(String, String)>>>,
 }
 
 impl Session {
-    /// A context with upstream dialects registered and `ml` and `trn` loaded. Errors: E0901 if our own IRDL text is refused.
+    /// A context with upstream dialects registered (they load when a text uses them) and `ml` and `trn` loaded.
+    /// Errors: E0901 if our own IRDL text is refused.
     pub fn new() -> Result<Session, Diagnostics> {
         PASSES.call_once(register_all_passes);
         let registry = DialectRegistry::new();
@@ -39,49 +43,89 @@ impl Session {
                     text.push_str(&format!("\n{n}"));
                 }
             }
-            sink.borrow_mut().push(format!("{text} at {}", d.location()));
+            sink.borrow_mut().push((d.location().to_string(), text));
             true
         });
         let session = Session { context, messages };
         for text in [crate::irdl_text(), tahoma_machine::trn2::irdl::irdl_text()] {
             let loaded = MlirModule::parse(&session.context, &text).is_some_and(|m| load_irdl_dialects(&m));
             if !loaded {
-                return Err(session.fail("E0901", "MLIR refuses the dialect that Tahoma prints"));
+                return Err(session.fail("E0901", "MLIR refuses the dialect that Tahoma prints", "our IRDL"));
             }
         }
         Ok(session)
     }
 
-    /// A diagnostic with everything MLIR said, and an empty list of messages after.
-    fn fail(&self, code: &str, what: &str) -> Diagnostics {
+    /// A diagnostic with everything MLIR said about the text called `name`, and an empty list of messages after.
+    fn fail(&self, code: &str, what: &str, name: &str) -> Diagnostics {
         let mut d = Diagnostic::error(code, what);
-        d.notes = self.messages.borrow_mut().drain(..).collect();
+        d.notes = self.messages.borrow_mut().drain(..).map(|(at, text)| format!("{}{text}", place(&at, name))).collect();
         d.into()
     }
 
-    /// Parses, verifies and prints: generic form with locations in place. Errors: E0902 with MLIR's words.
+    /// Parses, verifies and prints: generic form with locations in place, `name` as their file. Errors: E0902 with MLIR's words.
     pub(crate) fn normalise(&self, text: &str, name: &str) -> Result<String, Diagnostics> {
         let module = self.parse(text, name)?;
-        let flags = OperationPrintingFlags::new().enable_debug_info(true, false).print_generic_operation_form().use_local_scope();
-        module.as_operation().to_string_with_flags(flags).map_err(|e| self.fail("E0901", &format!("{name} cannot be printed: {e}")))
+        let printed = self.print(&module, true, true)?;
+        // MLIR calls every text "-". Quotes inside strings print as \22, so only locations match.
+        Ok(printed.replace("loc(\"-\":", &format!("loc(\"{}\":", escape(name))))
+    }
+
+    /// A text of ours in custom syntax.
+    pub(crate) fn pretty(&self, text: &str, locations: bool) -> Result<String, Diagnostics> {
+        let module = self.parse(text, "a module")?;
+        self.print(&module, false, locations)
+    }
+
+    fn print(&self, module: &MlirModule, generic: bool, locations: bool) -> Result<String, Diagnostics> {
+        let mut flags = OperationPrintingFlags::new().enable_debug_info(locations, false).use_local_scope();
+        if generic {
+            flags = flags.print_generic_operation_form();
+        }
+        module.as_operation().to_string_with_flags(flags).map_err(|e| Diagnostic::error("E0901", format!("MLIR cannot print: {e}")).into())
     }
 
     fn parse<'c>(&'c self, text: &str, name: &str) -> Result<MlirModule<'c>, Diagnostics> {
         self.messages.borrow_mut().clear();
-        let module = MlirModule::parse(&self.context, text).ok_or_else(|| self.fail("E0902", &format!("{name} is not valid MLIR")))?;
+        if text.contains('\0') {
+            return Err(Diagnostic::error("E0902", format!("{name} is not text: it has a zero byte")).into());
+        }
+        let module =
+            MlirModule::parse(&self.context, text).ok_or_else(|| self.fail("E0902", &format!("{name} is not valid MLIR"), name))?;
         if !module.as_operation().verify() {
-            return Err(self.fail("E0902", &format!("{name} does not verify")));
+            return Err(self.fail("E0902", &format!("{name} does not verify"), name));
         }
         Ok(module)
+    }
+
+    fn passes<'c>(&'c self, module: &mut MlirModule<'c>, pipeline: &str, name: &str) -> Result<(), Diagnostics> {
+        let passes = PassManager::new(&self.context);
+        parse_pass_pipeline(passes.as_operation_pass_manager(), pipeline)
+            .map_err(|e| self.fail("E0901", &format!("the pass pipeline is refused: {e}"), name))?;
+        passes.run(module).map_err(|_| self.fail("E0901", &format!("a pass failed on {name}"), name))
     }
 
     /// Runs a textual pass pipeline and prints the module. Errors: E0902 for the input, E0901 for a pass that fails.
     pub fn run_passes(&self, text: &str, pipeline: &str, name: &str) -> Result<String, Diagnostics> {
         let mut module = self.parse(text, name)?;
-        let passes = PassManager::new(&self.context);
-        parse_pass_pipeline(passes.as_operation_pass_manager(), pipeline)
-            .map_err(|e| self.fail("E0901", &format!("the pass pipeline is refused: {e}")))?;
-        passes.run(&mut module).map_err(|_| self.fail("E0901", &format!("a pass failed on {name}")))?;
-        Ok(module.as_operation().to_string())
+        self.passes(&mut module, pipeline, name)?;
+        self.print(&module, false, false)
+    }
+
+    /// [`Session::run_passes`] between normal forms: locations stay.
+    pub(crate) fn rewrite(&self, text: &str, pipeline: &str) -> Result<String, Diagnostics> {
+        let mut module = self.parse(text, "a module")?;
+        self.passes(&mut module, pipeline, "a module")?;
+        self.print(&module, true, true)
+    }
+}
+
+/// `loc("-":3:7)` as `name:3:7: `; other locations as they are; nothing for an unknown one.
+fn place(location: &str, name: &str) -> String {
+    let inside = location.strip_prefix("loc(").and_then(|l| l.strip_suffix(')')).unwrap_or(location);
+    match inside.strip_prefix("\"-\":") {
+        Some(at) => format!("{name}:{at}: "),
+        None if inside == "unknown" => String::new(),
+        None => format!("{inside}: "),
     }
 }

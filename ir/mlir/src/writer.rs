@@ -2,7 +2,8 @@
 
 use crate::ptx::escape;
 use std::fmt::Write;
-use tahoma_core::{Attr, DType, Dim, Graph, Origin, Program, Tensor, TensorType};
+use tahoma_core::op::Results;
+use tahoma_core::{Attr, DType, Dim, Graph, Node, Origin, Program, Tensor, TensorType, ValueId};
 
 /// `tensor<1x?xf32, ["", "N"]>`: symbols stand in the encoding, in the place of their axis.
 pub(crate) fn tensor_type(t: &TensorType) -> String {
@@ -121,10 +122,57 @@ fn location(o: &Origin) -> String {
     }
 }
 
+/// A group of values of different types is one tuple, for a variadic group of an IRDL op has one type. `None` where types are equal.
+fn tuple(g: &Graph, group: &[ValueId]) -> Option<String> {
+    let first = g.ty(*group.first()?);
+    if group.iter().all(|v| g.ty(*v) == first) {
+        return None;
+    }
+    Some(format!("tuple<{}>", types(g, group)))
+}
+
+fn types(g: &Graph, values: &[ValueId]) -> String {
+    values.iter().map(|v| tensor_type(g.ty(*v))).collect::<Vec<_>>().join(", ")
+}
+
+fn values(values: &[ValueId]) -> String {
+    values.iter().map(|v| format!("%{}", v.0)).collect::<Vec<_>>().join(", ")
+}
+
+/// One op; around it, where types differ in a variadic group, the casts that pack and unpack the tuple.
+fn node(g: &Graph, i: usize, n: &Node, s: &mut String) {
+    let (mut operands, mut ins) = (values(&n.operands), types(g, &n.operands));
+    let fixed = n.op.operands.iter().filter(|o| !o.variadic).count();
+    if fixed < n.op.operands.len()
+        && let Some(group) = n.operands.get(fixed..)
+        && let Some(packed) = tuple(g, group)
+    {
+        let _ =
+            writeln!(s, "    %in{i} = builtin.unrealized_conversion_cast {} : {} to {packed} loc(unknown)", values(group), types(g, group));
+        let joined = |fixed: String, last: String| if fixed.is_empty() { last } else { format!("{fixed}, {last}") };
+        operands = joined(values(&n.operands[..fixed]), format!("%in{i}"));
+        ins = joined(types(g, &n.operands[..fixed]), packed);
+    }
+    let packed = if n.op.results == Results::Inferred { tuple(g, &n.results) } else { None };
+    let named = match (&packed, n.results.is_empty()) {
+        (Some(_), _) => format!("%out{i} = "),
+        (None, true) => String::new(),
+        (None, false) => format!("{} = ", values(&n.results)),
+    };
+    let outs = packed.clone().unwrap_or_else(|| types(g, &n.results));
+    let attrs: Vec<String> = n.attrs.0.iter().map(|(k, v)| format!("\"{}\" = {}", escape(k), attribute(v))).collect();
+    let attrs = if attrs.is_empty() { String::new() } else { format!(" {{{}}}", attrs.join(", ")) };
+    let _ = writeln!(s, "    {named}\"ml.{}\"({operands}){attrs} : ({ins}) -> ({outs}) loc({})", n.op.name, location(&n.origin));
+    if let Some(packed) = packed {
+        let (v, t) = (values(&n.results), types(g, &n.results));
+        let _ = writeln!(s, "    {v} = builtin.unrealized_conversion_cast %out{i} : {packed} to {t} loc(unknown)");
+    }
+}
+
 fn function(g: &Graph, s: &mut String) {
     let types = |ports: &[tahoma_core::Port]| ports.iter().map(|p| tensor_type(g.ty(p.value))).collect::<Vec<_>>().join(", ");
     let names = |ports: &[tahoma_core::Port]| ports.iter().map(|p| format!("\"{}\"", escape(&p.name))).collect::<Vec<_>>().join(", ");
-    let args: Vec<String> = g.inputs.iter().map(|p| format!("%{}: {}", p.value.0, tensor_type(g.ty(p.value)))).collect();
+    let args: Vec<String> = g.inputs.iter().map(|p| format!("%{}: {} loc(unknown)", p.value.0, tensor_type(g.ty(p.value)))).collect();
     let mut attrs = vec![format!("ml.inputs = [{}]", names(&g.inputs)), format!("ml.outputs = [{}]", names(&g.outputs))];
     attrs.extend(g.attrs.0.iter().map(|(k, v)| format!("\"ml.{}\" = {}", escape(k), attribute(v))));
     let _ = writeln!(
@@ -135,29 +183,14 @@ fn function(g: &Graph, s: &mut String) {
         types(&g.outputs),
         attrs.join(", ")
     );
-    for n in &g.nodes {
-        let results: Vec<String> = n.results.iter().map(|r| format!("%{}", r.0)).collect();
-        let operands: Vec<String> = n.operands.iter().map(|o| format!("%{}", o.0)).collect();
-        let ins: Vec<String> = n.operands.iter().map(|o| tensor_type(g.ty(*o))).collect();
-        let outs: Vec<String> = n.results.iter().map(|o| tensor_type(g.ty(*o))).collect();
-        let attrs: Vec<String> = n.attrs.0.iter().map(|(k, v)| format!("\"{}\" = {}", escape(k), attribute(v))).collect();
-        let attrs = if attrs.is_empty() { String::new() } else { format!(" {{{}}}", attrs.join(", ")) };
-        let _ = writeln!(
-            s,
-            "    {} = \"ml.{}\"({}){attrs} : ({}) -> ({}) loc({})",
-            results.join(", "),
-            n.op.name,
-            operands.join(", "),
-            ins.join(", "),
-            outs.join(", "),
-            location(&n.origin)
-        );
+    for (i, n) in g.nodes.iter().enumerate() {
+        node(g, i, n, s);
     }
     let out: Vec<String> = g.outputs.iter().map(|o| format!("%{}", o.value.0)).collect();
     let _ = if out.is_empty() {
-        writeln!(s, "    return\n  }}")
+        writeln!(s, "    return loc(unknown)\n  }} loc(unknown)")
     } else {
-        writeln!(s, "    return {} : {}\n  }}", out.join(", "), types(&g.outputs))
+        writeln!(s, "    return {} : {} loc(unknown)\n  }} loc(unknown)", out.join(", "), types(&g.outputs))
     };
 }
 
@@ -167,6 +200,6 @@ pub(crate) fn program(p: &Program) -> String {
     for g in p.functions.values() {
         function(g, &mut s);
     }
-    s.push_str("}\n");
+    s.push_str("} loc(unknown)\n");
     s
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use std::sync::Arc;
-use tahoma_core::{Attrs, Builder, DType, Dim, Origin, Shape, Tensor};
+use tahoma_core::{Attrs, Builder, DType, Dim, Origin, Shape, Tensor, TensorType};
 
 fn session() -> Session {
     Session::new().unwrap_or_else(|d| panic!("{d}"))
@@ -130,4 +130,29 @@ fn a_kernel_becomes_ptx() {
         assert_eq!(out[0].0, "k0");
         assert!(out[0].1.contains(".visible .entry k0(") && out[0].1.contains("ld.global.v") && out[0].1.contains(chip.sm), "{}", out[0].1);
     }
+}
+
+#[test]
+fn variadic_groups_of_different_types_are_packed_and_hand_written_ones_read() {
+    let mut k = Builder::new("k");
+    let (a, b) = (k.input("a", TensorType::known(DType::F32, &[2])), k.input("b", TensorType::known(DType::I64, &[3])));
+    k.output("a", a);
+    k.output("b", b);
+    let mut m = Builder::new("main");
+    let x = m.input("x", TensorType::known(DType::F32, &[2]));
+    let y = m.input("y", TensorType::known(DType::F32, &[3]));
+    let i = m.input("i", TensorType::known(DType::I64, &[3]));
+    let c = m.op("concat", &[x, y, y], Attrs::new().with("axis", 0)).unwrap();
+    let call = tahoma_core::ops::find("call").unwrap();
+    let types = vec![TensorType::known(DType::F32, &[2]), TensorType::known(DType::I64, &[3])];
+    let r = m.structure(call, &[x, i], Attrs::new().with("callee", tahoma_core::Attr::Func("k".into())), types).unwrap();
+    m.output("c", c);
+    m.output("r", r[1]);
+    let mut p = Program::new(m.finish());
+    p.functions.insert("k".into(), k.finish());
+    assert_eq!(round_trip(&p), p);
+    let text = r#"func.func @main(%x: tensor<2xf32>, %y: tensor<3xf32>) -> tensor<5xf32> {
+      %0 = tensor.concat dim(0) %x, %y : (tensor<2xf32>, tensor<3xf32>) -> tensor<5xf32> return %0 : tensor<5xf32> }"#;
+    let p = Module::parse(&session(), text, "t").and_then(|m| m.to_program()).unwrap_or_else(|d| panic!("{d}"));
+    assert_eq!((p.main().nodes[0].op.name, p.main().nodes[0].attrs.int("axis")), ("concat", Some(0)));
 }

@@ -1,0 +1,216 @@
+//! Our half of verification: what MLIR cannot know of `ml` ops, because IRDL has no shape logic.
+//!
+//! ```text
+//! every op:    operands made before, signature of the row, number types the row takes, result types = OpDef::infer
+//! calls, ifs:  the function exists, takes these operands, gives these results; no function reaches itself
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use tahoma_core::graph::check_signature;
+use tahoma_core::op::{InferArgs, Results};
+use tahoma_core::{Attr, Diagnostic, Diagnostics, Dim, Graph, Kind, Node, Origin, Program, Tensor, TensorType, ValueId};
+
+/// Places in a text for nodes without an origin: function and index of the node, to `file:line:column`.
+pub(crate) type Places = HashMap<(String, usize), String>;
+
+/// Checks a program. Errors: E0902 for each problem, with the origin of its op.
+pub fn verify_program(program: &Program) -> Result<(), Diagnostics> {
+    verify(program, &Places::new())
+}
+
+/// [`verify_program`]; problems of nodes without an origin name their place.
+pub(crate) fn verify(program: &Program, places: &Places) -> Result<(), Diagnostics> {
+    let mut problems = Diagnostics::default();
+    for (name, g) in &program.functions {
+        if *name != g.name {
+            problems.push(fault(format!("function @{} is filed under the name {name:?}", g.name)));
+        }
+        function(program, g, places, &mut problems);
+    }
+    if let Some(cycle) = circle(program) {
+        problems.push(fault(format!("functions call each other in a circle: {}", cycle.join(" → "))));
+    }
+    problems.into_result(())
+}
+
+fn fault(message: String) -> Diagnostic {
+    Diagnostic::error("E0902", message)
+}
+
+fn function(program: &Program, g: &Graph, places: &Places, problems: &mut Diagnostics) {
+    let mut made = vec![false; g.types.len()];
+    let mut constants: HashMap<ValueId, &Arc<Tensor>> = HashMap::new();
+    for p in &g.inputs {
+        if let Err(m) = make(&mut made, p.value) {
+            problems.push(fault(format!("@{}, input {:?}: {m}", g.name, p.name)));
+        }
+    }
+    for (i, n) in g.nodes.iter().enumerate() {
+        // Without this the types below would be out of reach.
+        let mut sound = n
+            .operands
+            .iter()
+            .find(|v| !made.get(v.index()).is_some_and(|m| *m))
+            .map_or(Ok(()), |v| Err(format!("ml.{} uses %{}, which is not made before it", n.op.name, v.0)));
+        for &r in &n.results {
+            sound = sound.and(make(&mut made, r).map_err(|m| format!("ml.{}: {m}", n.op.name)));
+        }
+        let checked = match sound {
+            Ok(()) => node(program, g, n, &constants),
+            Err(m) => Err(fault(m)),
+        };
+        if let Err(mut d) = checked {
+            if *n.origin == Origin::Unknown {
+                let place = places.get(&(g.name.clone(), i)).cloned().unwrap_or_else(|| format!("op {i} of @{}", g.name));
+                d.notes.push(format!("at {place}"));
+            }
+            problems.push(d.at((*n.origin).clone()));
+        }
+        if let ("constant", Some(t), [r]) = (n.op.name, n.attrs.tensor("value"), &n.results[..]) {
+            constants.insert(*r, t);
+        }
+    }
+    for o in &g.outputs {
+        if !made.get(o.value.index()).is_some_and(|m| *m) {
+            problems.push(fault(format!("@{}: output {:?} is never made", g.name, o.name)));
+        }
+    }
+}
+
+/// Marks a value as made, once.
+fn make(made: &mut [bool], v: ValueId) -> Result<(), String> {
+    match made.get_mut(v.index()) {
+        None => Err(format!("%{} has no type", v.0)),
+        Some(true) => Err(format!("%{} is made twice", v.0)),
+        Some(m) => {
+            *m = true;
+            Ok(())
+        }
+    }
+}
+
+/// Whether one could be the other: equal where both extents are numbers.
+fn fits(a: &TensorType, b: &TensorType) -> bool {
+    let same = |(p, q): (&Dim, &Dim)| p.known().is_none() || q.known().is_none() || p == q;
+    a.dtype == b.dtype && a.rank() == b.rank() && a.shape.0.iter().zip(&b.shape.0).all(same)
+}
+
+fn list<'a>(types: impl IntoIterator<Item = &'a TensorType>) -> String {
+    let all: Vec<String> = types.into_iter().map(TensorType::to_string).collect();
+    if all.is_empty() { "nothing".into() } else { all.join(", ") }
+}
+
+fn node(program: &Program, g: &Graph, n: &Node, constants: &HashMap<ValueId, &Arc<Tensor>>) -> Result<(), Diagnostic> {
+    check_signature(n.op.0, n.operands.len(), &n.attrs).map_err(|e| fault(e.message))?;
+    let operands: Vec<TensorType> = n.operands.iter().map(|&v| g.ty(v).clone()).collect();
+    let results: Vec<&TensorType> = n.results.iter().map(|&v| g.ty(v)).collect();
+    for (i, t) in operands.iter().enumerate() {
+        let def = &n.op.operands[i.min(n.op.operands.len() - 1)];
+        if !def.types.has(t.dtype) {
+            return Err(fault(format!("ml.{}: operand {} cannot be {t}", n.op.name, def.name)).note(format!("it must be {:?}", def.types)));
+        }
+    }
+    let count = match n.op.results {
+        Results::One => Some(1),
+        Results::Many(k) => Some(k as usize),
+        Results::Inferred => None,
+    };
+    if let Some(want) = count.filter(|&k| k != results.len()) {
+        return Err(fault(format!("ml.{} gives {want} results, but {} are named", n.op.name, results.len())));
+    }
+    if matches!(n.op.kind, Kind::Structure) {
+        return calls(program, n, &operands, &results);
+    }
+    if n.op.name == "weight" {
+        // Its type comes from the weight store, which is not part of a program.
+        return Ok(());
+    }
+    let known: Vec<Option<&Tensor>> = n.operands.iter().map(|v| constants.get(v).map(|t| &***t)).collect();
+    let args = InferArgs { operands: &operands, attrs: &n.attrs, consts: &known, fresh: "?" };
+    let want = (n.op.infer)(&args).map_err(|e| {
+        let mut d = fault(format!("ml.{}: {}", n.op.name, e.message));
+        for (i, t) in operands.iter().enumerate() {
+            let name = n.op.operands[i.min(n.op.operands.len() - 1)].name;
+            let mark = e.marks.iter().find(|m| m.0 == i).map(|m| m.1.clone()).unwrap_or_default();
+            d = d.label(name, t.to_string(), mark);
+        }
+        d.notes.extend(e.notes);
+        d
+    })?;
+    if want.len() == results.len() && want.iter().zip(&results).all(|(w, h)| fits(w, h)) {
+        return Ok(());
+    }
+    Err(fault(format!("ml.{} gives {}, but its type says {}", n.op.name, list(&want), list(results))))
+}
+
+/// The functions a node names, with the name of the attribute.
+fn callees(n: &Node) -> impl Iterator<Item = (&str, &str)> {
+    n.attrs.0.iter().filter_map(|(k, a)| match a {
+        Attr::Func(f) => Some((&**k, &**f)),
+        _ => None,
+    })
+}
+
+/// A function named by an op takes the op's variadic operands and gives its results.
+fn calls(program: &Program, n: &Node, operands: &[TensorType], results: &[&TensorType]) -> Result<(), Diagnostic> {
+    let fixed = n.op.operands.iter().filter(|o| !o.variadic).count();
+    let args = operands.get(fixed..).unwrap_or_default();
+    for (key, name) in callees(n) {
+        let Some(f) = program.functions.get(name) else {
+            return Err(fault(format!("ml.{} names @{name}, which is not in the module", n.op.name)));
+        };
+        if !matches!(key, "callee" | "then" | "else") {
+            continue;
+        }
+        let types = |ports: &[tahoma_core::Port]| -> Option<Vec<TensorType>> {
+            ports.iter().map(|p| f.types.get(p.value.index()).cloned()).collect()
+        };
+        let (Some(takes), Some(gives)) = (types(&f.inputs), types(&f.outputs)) else {
+            // The function itself is refused for this.
+            continue;
+        };
+        if takes.len() != args.len() || !takes.iter().zip(args).all(|(a, b)| fits(a, b)) {
+            return Err(fault(format!("ml.{}: @{name} takes {}, but is given {}", n.op.name, list(&takes), list(args))));
+        }
+        if gives.len() != results.len() || !gives.iter().zip(results).all(|(a, b)| fits(a, b)) {
+            let results = results.iter().copied();
+            return Err(fault(format!("ml.{}: @{name} gives {}, but its type says {}", n.op.name, list(&gives), list(results))));
+        }
+    }
+    Ok(())
+}
+
+/// A function that reaches itself, and the way: evaluating it would never end.
+fn circle(program: &Program) -> Option<Vec<String>> {
+    let next: BTreeMap<&str, BTreeSet<&str>> =
+        program.functions.iter().map(|(name, g)| (name.as_str(), g.nodes.iter().flat_map(|n| callees(n).map(|c| c.1)).collect())).collect();
+    let mut done: BTreeSet<&str> = BTreeSet::new();
+    for &start in next.keys() {
+        // Depth first with a way of our own: a hostile chain of calls may be long.
+        let mut way: Vec<(&str, Vec<&str>)> = vec![];
+        let mut enter = Some(start);
+        loop {
+            if let Some(f) = enter.take() {
+                if let Some(i) = way.iter().position(|w| w.0 == f) {
+                    return Some(way[i..].iter().map(|w| w.0).chain([f]).map(|f| format!("@{f}")).collect());
+                }
+                if !done.contains(f) {
+                    way.push((f, next.get(f).into_iter().flatten().copied().collect()));
+                }
+            }
+            match way.last_mut() {
+                None => break,
+                Some((_, left)) if !left.is_empty() => enter = left.pop(),
+                Some((f, _)) => {
+                    done.insert(f);
+                    way.pop();
+                }
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;
