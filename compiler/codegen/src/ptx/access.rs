@@ -134,16 +134,10 @@ pub(super) fn lanes_of(a: &Access, dim: usize, lanes: usize, elements: u64) -> L
 }
 
 /// Elements `index`, `index + 1`, … along loop `dim`, as stored (raw): where a guard fails, the fill.
-pub(super) fn read_raw(f: &mut Fun, b: &Buf, a: &Access, d: DType, index: &[Ix], dim: usize, lanes: usize, also: Option<Val>) -> Vec<Val> {
+pub(super) fn read_raw(f: &mut Fun, b: &Buf, a: &Access, d: DType, index: &[Ix], dim: usize, lanes: usize) -> Vec<Val> {
     let how = if lanes == 1 { Lanes::Each } else { lanes_of(a, dim, lanes, b.elements) };
     let one = |f: &mut Fun, index: &[Ix], width: usize| -> (Val, Option<Val>) {
-        let mut ok = guarded(f, a, index);
-        if let Some(p) = also {
-            ok = Some(match ok {
-                None => p,
-                Some(q) => f.and(p, q),
-            });
-        }
+        let ok = guarded(f, a, index);
         let at = affine(f, a.offset, &a.strides, index);
         let at = match ok {
             None => at,
@@ -197,7 +191,7 @@ fn raw_constant(f: &mut Fun, d: DType, x: f64) -> Val {
 
 /// [`read_raw`], as values.
 pub(super) fn read(f: &mut Fun, b: &Buf, a: &Access, d: DType, index: &[Ix], dim: usize, lanes: usize) -> Vec<Val> {
-    let raw = read_raw(f, b, a, d, index, dim, lanes, None);
+    let raw = read_raw(f, b, a, d, index, dim, lanes);
     raw.into_iter().map(|v| scalar::from_memory(f, v, d)).collect()
 }
 

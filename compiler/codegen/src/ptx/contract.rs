@@ -13,7 +13,8 @@
 //! the 16-byte stores free of bank conflicts.
 //!
 //! f32 is split as `x = hi + lo` in tf32 and summed as `hi·hi + hi·lo + lo·hi` (3xTF32): the dropped `lo·lo` is below 2⁻²² of the product,
-//! so the result is as good as an f32 sum in another order. Infinite elements have `lo = 0`.
+//! so the result is as good as an f32 sum in another order. What is infinite or NaN goes into `lo`, beside `hi = ±1`: products of `hi`
+//! then never meet it with the wrong sign.
 //!
 //! The tile then goes back through shared memory, so that the epilogue is written once, in a loop, on neighbouring outputs.
 
@@ -153,9 +154,8 @@ impl Plan {
         let m = class(&c.m, with(cut(&c.a, nb, nm), nb, nm));
         let n = class(&c.n, with(cut(&c.b, nb, nn), nb + nm, nn));
         // Guarded loops of k outside, if what stays inside fills a round.
-        let dependent = |d: usize| {
-            c.a.guards.iter().any(|g| g.coeffs[nb + nm + d] != 0) || c.b.guards.iter().any(|g| g.coeffs[nb + nn + d] != 0)
-        };
+        let dependent =
+            |d: usize| c.a.guards.iter().any(|g| g.coeffs[nb + nm + d] != 0) || c.b.guards.iter().any(|g| g.coeffs[nb + nn + d] != 0);
         let per_slice = if c.dtype == DType::F32 { 16 } else { 32 };
         let free: u64 = (0..nk).filter(|&d| !dependent(d)).map(|d| c.k[d]).product();
         let split = (0..nk).any(dependent) && free * 3 >= per_slice * 2;
@@ -304,11 +304,8 @@ fn chunks(f: &mut Fun, p: &Plan, s: &Side, tid: Val, row0: Val, batch: &[Ix], ba
     (0..count)
         .map(|i| {
             let c = f.add_k(tid, (i * p.threads()) as i64);
-            let (row, chunk) = if s.along_k {
-                (f.div_k(c, per_row), f.rem_k(c, per_row))
-            } else {
-                (f.rem_k(c, s.tile), f.div_k(c, s.tile))
-            };
+            let (row, chunk) =
+                if s.along_k { (f.div_k(c, per_row), f.rem_k(c, per_row)) } else { (f.rem_k(c, s.tile), f.div_k(c, s.tile)) };
             let (slice, quad) = (f.div_k(chunk, 4), f.rem_k(chunk, 4));
             let pair = f.div_k(row, 2);
             let pair = f.rem_k(pair, 4);
@@ -363,7 +360,7 @@ fn fetch(f: &mut Fun, p: &Plan, s: &Side, c: &Chunk, k_out: &[Ix], k0: Val) -> V
         } else {
             index.extend(access::decode(f, k, &p.k_in));
         }
-        let raw = access::read_raw(f, &s.buf, &s.access, p.dtype, &index, dim, lanes, None);
+        let raw = access::read_raw(f, &s.buf, &s.access, p.dtype, &index, dim, lanes);
         match ok {
             None => raw,
             Some(ok) => {
@@ -399,15 +396,17 @@ fn stage(f: &mut Fun, p: &Plan, shared: &Buf, at: Val, plane: u64, raw: &[Val]) 
         f.store(shared, at, v);
         return;
     }
-    let (inf, zero) = (f.float(F32, f64::INFINITY), f.float(F32, 0.0));
+    // The largest number that does not round to infinity.
+    let (most, one) = (f.float(F32, f64::from(f32::from_bits(0x7f7f_efff))), f.float(F32, 1.0));
     let (mut hi, mut lo) = (vec![], vec![]);
     for &x in raw {
-        let h = tf32(f, x);
+        let a = f.fabs(x);
+        let finite = f.cmpf("ole", a, most);
+        let unit = f.copysign(one, x);
+        let top = f.select(finite, x, unit);
+        let h = tf32(f, top);
         let hf = f.convert("bitcast", h, F32);
         let rest = f.fsub(x, hf);
-        let a = f.fabs(hf);
-        let finite = f.cmpf("olt", a, inf);
-        let rest = f.select(finite, rest, zero);
         hi.push(h);
         lo.push(tf32(f, rest));
     }

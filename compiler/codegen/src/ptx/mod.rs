@@ -89,7 +89,9 @@ fn buffer(name: String, t: &TensorType, spec: &str) -> Result<Buf, Diagnostic> {
 
 /// Largest magnitude an index computation of the access can reach.
 fn reach(a: &Access, extents: &[u64]) -> u64 {
-    let sum = |offset: i64, c: &[i64]| c.iter().zip(extents).map(|(c, e)| c.unsigned_abs().saturating_mul(*e)).fold(offset.unsigned_abs(), u64::saturating_add);
+    let sum = |offset: i64, c: &[i64]| {
+        c.iter().zip(extents).map(|(c, e)| c.unsigned_abs().saturating_mul(*e)).fold(offset.unsigned_abs(), u64::saturating_add)
+    };
     a.guards.iter().map(|g| sum(g.offset, &g.coeffs)).fold(sum(a.offset, &a.strides), u64::max)
 }
 

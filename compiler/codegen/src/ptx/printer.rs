@@ -344,7 +344,7 @@ impl Fun {
         if a.ty == to { a } else { self.op(to, format!("arith.{name} {a} : {} to {to}", a.ty)) }
     }
 
-    fn to_index(&mut self, a: Val) -> Val {
+    fn as_index_value(&mut self, a: Val) -> Val {
         match self.known(a) {
             Some(x) => self.int(INDEX, x),
             None => self.op(INDEX, format!("arith.index_cast {a} : {} to index", a.ty)),
@@ -408,7 +408,7 @@ impl Fun {
 
     /// `lanes` elements from `at`; a vector's address must be aligned to its size. Arguments are never written while they are read.
     pub(super) fn load(&mut self, b: &Buf, at: Val, lanes: usize) -> Val {
-        let at = self.to_index(at);
+        let at = self.as_index_value(at);
         let (m, name) = (b.ty(), &b.name);
         let (ty, text) = if lanes == 1 {
             (b.elem, format!("memref.load {name}[{at}] : {m}"))
@@ -421,7 +421,7 @@ impl Fun {
     }
 
     pub(super) fn store(&mut self, b: &Buf, at: Val, v: Val) {
-        let at = self.to_index(at);
+        let at = self.as_index_value(at);
         let (m, name) = (b.ty(), &b.name);
         let text = if v.ty.lanes <= 1 {
             format!("memref.store {v}, {name}[{at}] : {m}")

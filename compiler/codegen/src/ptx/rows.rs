@@ -268,8 +268,7 @@ impl<'p> Place<'p> {
     /// Writes the row's elements at a spot.
     fn write_row(&mut self, f: &mut Fun, spot: &mut Spot) {
         let p = self.plan;
-        for (a, v, full) in p.stores.iter().filter(|s| s.2) {
-            debug_assert!(*full);
+        for (a, v, _) in p.stores.iter().filter(|s| s.2) {
             let x = self.at(f, *v, spot);
             let (b, d) = &p.outs[a.buffer];
             access::write(f, b, a, *d, &spot.index, spot.index.len().saturating_sub(1), &x);
@@ -298,8 +297,7 @@ pub(super) fn schedule(r: &Rows, ins: &[Buf], outs: &[(Buf, DType)], wide: bool)
     // How neighbours read the rows: along the row, or across rows (then a thread per row reads whole lines with its neighbours).
     let n = p.outer.len();
     let (mut along, mut across) = (0u64, 0u64);
-    for (i, (a, _)) in p.loads.iter().enumerate().filter(|(i, _)| p.row[*i]) {
-        let _ = i;
+    for ((a, _), _) in p.loads.iter().zip(&p.row).filter(|(_, row)| **row) {
         let weight = p.ins[a.buffer].elements;
         if a.strides.last().is_some_and(|s| s.abs() == 1) {
             along += weight;
@@ -318,13 +316,7 @@ pub(super) fn schedule(r: &Rows, ins: &[Buf], outs: &[(Buf, DType)], wide: bool)
 fn vector_lanes(p: &Plan, dim: usize, extent: u64) -> usize {
     let writes = || p.stores.iter().filter(|s| s.2 || p.inner.is_empty());
     let bytes = |b: &Buf| b.elem.elem.bytes();
-    let widest = p
-        .loads
-        .iter()
-        .map(|l| bytes(&p.ins[l.0.buffer]))
-        .chain(writes().map(|s| bytes(&p.outs[s.0.buffer].0)))
-        .max()
-        .unwrap_or(4);
+    let widest = p.loads.iter().map(|l| bytes(&p.ins[l.0.buffer])).chain(writes().map(|s| bytes(&p.outs[s.0.buffer].0))).max().unwrap_or(4);
     let mut lanes = (16 / widest).clamp(1, 4) as usize;
     while lanes > 1 {
         let vector = |a: &Access, b: &Buf| access::lanes_of(a, dim, lanes, b.elements) == access::Lanes::Vector;

@@ -109,7 +109,15 @@ impl Random {
             let v: Vec<f64> = (0..n).map(|_| self.unit()).collect();
             return Tensor::from_f64s(t.dtype, &shape, &v);
         }
-        let v: Vec<i64> = (0..n).map(|_| if t.dtype == DType::Bool { self.below(2) as i64 } else { self.below(100) as i64 - if t.dtype.is_signed_int() { 50 } else { 0 } }).collect();
+        let v: Vec<i64> = (0..n)
+            .map(|_| {
+                if t.dtype == DType::Bool {
+                    self.below(2) as i64
+                } else {
+                    self.below(100) as i64 - if t.dtype.is_signed_int() { 50 } else { 0 }
+                }
+            })
+            .collect();
         Tensor::i64(&shape, v).cast(t.dtype)
     }
     fn tensors(&mut self, spec: &KernelSpec) -> Vec<Tensor> {
@@ -233,13 +241,26 @@ fn windows_and_depthwise_convolutions() {
 }
 
 fn conv(strides: [i64; 2], pads: [i64; 2], groups: i64) -> Attrs {
-    no().with("strides", strides.to_vec()).with("pads", vec![pads[0], pads[1], pads[0], pads[1]]).with("dilations", vec![1, 1]).with("groups", groups)
+    no().with("strides", strides.to_vec())
+        .with("pads", vec![pads[0], pads[1], pads[0], pads[1]])
+        .with("dilations", vec![1, 1])
+        .with("groups", groups)
 }
 
 #[test]
 fn matmuls_of_every_size() {
     for d in [DType::F32, DType::F16, DType::BF16] {
-        for (m, n, k) in [(16, 16, 16), (64, 64, 64), (33, 70, 50), (128, 96, 31), (65, 64, 128), (12, 200, 300), (200, 10, 64), (1, 100, 300), (300, 2, 40)] {
+        for (m, n, k) in [
+            (16, 16, 16),
+            (64, 64, 64),
+            (33, 70, 50),
+            (128, 96, 31),
+            (65, 64, 128),
+            (12, 200, 300),
+            (200, 10, 64),
+            (1, 100, 300),
+            (300, 2, 40),
+        ] {
             let mut c = Case::new(d);
             let (a, b) = (c.input(&[m, k]), c.input(&[k, n]));
             let y = c.op("matmul", &[a, b], no());
@@ -336,9 +357,9 @@ fn worst_ulps(u: Unary, d: DType, lo: f64, hi: f64) -> f64 {
     e.push(Step::Unary(u, 0), d);
     let spec = map_spec(u.name(), e, &[(d, n)]);
     let (got, _) = emulate(&spec, std::slice::from_ref(&x));
-    let mut worst = 0f64;
+    let (mut worst, mut at) = (0f64, 0f64);
     for (x, g) in x.to_f64s().iter().zip(got[0].to_f64s()) {
-        let kernel_eval::Value::F(w) = kernel_eval::unary(u, kernel_eval::Value::F(*x), DType::F64) else { unreachable!() };
+        let w = exact(u, *x);
         let ulp = match d {
             DType::F64 => f64::from_bits(w.abs().to_bits() + 1) - w.abs(),
             _ => f64::from(f32::from_bits((w as f32).abs().to_bits() + 1)) - (w as f32).abs() as f64,
@@ -348,11 +369,25 @@ fn worst_ulps(u: Unary, d: DType, lo: f64, hi: f64) -> f64 {
         }
         let err = (g - w).abs() / ulp.max(if d == DType::F64 { 5e-324 } else { 1.5e-45 });
         assert!(err.is_finite() || (g as f32 == w as f32), "{} {d} at {x:e}: {g} but {w}", u.name());
-        if err.is_finite() {
-            worst = worst.max(err);
+        if err.is_finite() && err > worst {
+            worst = err;
+            at = *x;
         }
     }
+    println!("{:8} {d} [{lo}, {hi}] {worst:.2} ulp at {at:e}", u.name());
     worst
+}
+
+/// The judge of accuracy, where f64's own library functions lose bits.
+fn exact(u: Unary, x: f64) -> f64 {
+    match u {
+        Unary::Atanh => x.signum() * 0.5 * (2.0 * x.abs() / (1.0 - x.abs())).ln_1p(),
+        Unary::Acosh => ((x - 1.0) + ((x - 1.0) * (x + 1.0)).sqrt()).ln_1p(),
+        _ => match kernel_eval::unary(u, kernel_eval::Value::F(x), DType::F64) {
+            kernel_eval::Value::F(w) => w,
+            kernel_eval::Value::I(w) => w as f64,
+        },
+    }
 }
 
 /// Function, range, most ulps allowed for f32 and for f64.
@@ -364,6 +399,8 @@ const ACCURACY: &[(Unary, f64, f64, f64, f64)] = &[
     (Unary::Log, 1.0, 1e30, 2.0, 2.0),
     (Unary::Sin, -8.0, 8.0, 3.0, 3.0),
     (Unary::Cos, -8.0, 8.0, 3.0, 3.0),
+    (Unary::Sin, -1e5, 1e5, 3.0, 3.0),
+    (Unary::Cos, 1e8, 1e8 + 1e6, 3.0, 3.0),
     (Unary::Tan, -1.5, 1.5, 4.0, 4.0),
     (Unary::Asin, -1.0, 1.0, 4.0, 4.0),
     (Unary::Acos, -1.0, 1.0, 4.0, 4.0),
@@ -375,7 +412,8 @@ const ACCURACY: &[(Unary, f64, f64, f64, f64)] = &[
     (Unary::Asinh, -20.0, 20.0, 4.0, 4.0),
     (Unary::Acosh, 1.0, 20.0, 4.0, 4.0),
     (Unary::Atanh, -0.999, 0.999, 4.0, 4.0),
-    (Unary::Erf, -4.0, 4.0, 3.0, 8.0),
+    (Unary::Erf, -2.0, 2.0, 3.0, 16.0),
+    (Unary::Erf, -4.0, 4.0, 3.0, 80.0),
     (Unary::Sigmoid, -20.0, 20.0, 4.0, 4.0),
     (Unary::Rsqrt, 1e-3, 1e3, 2.0, 2.0),
 ];
@@ -386,7 +424,6 @@ fn accuracy() {
     for &(u, lo, hi, most32, most64) in ACCURACY {
         for (d, most) in [(DType::F32, most32), (DType::F64, most64)] {
             let w = worst_ulps(u, d, lo, hi);
-            println!("{:8} {d} [{lo}, {hi}] {w:.2} ulp", u.name());
             if w > most {
                 bad.push(format!("{} {d} [{lo}, {hi}]: {w:.2} ulp, {most} allowed", u.name()));
             }
@@ -397,7 +434,27 @@ fn accuracy() {
 
 #[test]
 fn functions_at_their_edges() {
-    let specials = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.5, 3.5, 1e-40, 1e-10, 100.0, -100.0, 1e5, 88.8, -104.5, 3e38, f64::INFINITY, f64::NEG_INFINITY, f64::NAN];
+    let specials = [
+        0.0,
+        -0.0,
+        1.0,
+        -1.0,
+        0.5,
+        -0.5,
+        2.5,
+        3.5,
+        1e-40,
+        1e-10,
+        100.0,
+        -100.0,
+        1e5,
+        88.8,
+        -104.5,
+        3e38,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        f64::NAN,
+    ];
     for d in [DType::F32, DType::F64, DType::F16, DType::BF16] {
         let n = specials.len();
         let x = Tensor::from_f64s(d, &[n], &specials);
@@ -412,9 +469,13 @@ fn functions_at_their_edges() {
             let want = kernel_eval::eval(&spec, std::slice::from_ref(&x)).unwrap();
             let (got, _) = emulate(&spec, std::slice::from_ref(&x));
             for ((x, g), w) in x.to_f64s().iter().zip(got[0].to_f64s()).zip(want[0].to_f64s()) {
-                let huge_angle = matches!(u, Unary::Sin | Unary::Cos | Unary::Tan) && x.abs() > 1.1e5;
+                let huge_angle = matches!(u, Unary::Sin | Unary::Cos | Unary::Tan) && x.abs() > 1e15;
                 let close = (g - w).abs() <= 4.0 * eps(d) * w.abs().max(1e-38) + if huge_angle { 3.0 } else { 0.0 };
-                assert!(g == w || close || (g.is_nan() && w.is_nan()) || (huge_angle && u == Unary::Tan), "{} of {x:e} ({d}): {g:e} but {w:e}", u.name());
+                assert!(
+                    g == w || close || (g.is_nan() && w.is_nan()) || (huge_angle && u == Unary::Tan),
+                    "{} of {x:e} ({d}): {g:e} but {w:e}",
+                    u.name()
+                );
             }
         }
     }
@@ -476,7 +537,21 @@ fn remainders_are_exact_for_any_quotient() {
 
 #[test]
 fn casts_between_all_types() {
-    let all = [DType::F64, DType::F32, DType::F16, DType::BF16, DType::I64, DType::I32, DType::I16, DType::I8, DType::U64, DType::U32, DType::U16, DType::U8, DType::Bool];
+    let all = [
+        DType::F64,
+        DType::F32,
+        DType::F16,
+        DType::BF16,
+        DType::I64,
+        DType::I32,
+        DType::I16,
+        DType::I8,
+        DType::U64,
+        DType::U32,
+        DType::U16,
+        DType::U8,
+        DType::Bool,
+    ];
     let mut r = Random(5);
     for from in all {
         for to in all {
@@ -605,6 +680,18 @@ fn representatives() -> BTreeMap<&'static str, KernelSpec> {
     out
 }
 
+/// What a CPU pays to emulate the tensor-core schedule: instructions of a warp per mma.
+#[test]
+fn few_instructions_per_mma() {
+    for (name, spec) in representatives().into_iter().filter(|s| matches!(s.1.body, Body::Contract(_))) {
+        let x = Random(1).tensors(&spec);
+        let s = check(&spec, &x);
+        let other = s.alu + s.control + s.global + s.shared + s.other + s.sync;
+        println!("{name}: {:.1} instructions per mma, {} mma", other as f64 / s.mma as f64, s.mma);
+        assert!(other < 16 * s.mma, "{name}: {other} for {}", s.mma);
+    }
+}
+
 /// With TAHOMA_PTXAS set to the assembler's path, every chip's text is assembled.
 #[test]
 fn ptxas_accepts_every_chip() {
@@ -619,7 +706,13 @@ fn ptxas_accepts_every_chip() {
             let text = ptx_of(&lower(&spec, t).unwrap(), t.name);
             let file = dir.join(format!("{name}.ptx"));
             std::fs::write(&file, &text).unwrap();
-            let out = std::process::Command::new(&ptxas).arg(format!("--gpu-name={}", t.name)).arg("-o").arg(dir.join("out.cubin")).arg(&file).output().unwrap();
+            let out = std::process::Command::new(&ptxas)
+                .arg(format!("--gpu-name={}", t.name))
+                .arg("-o")
+                .arg(dir.join("out.cubin"))
+                .arg(&file)
+                .output()
+                .unwrap();
             assert!(out.status.success(), "{name} for {}: {}", t.name, String::from_utf8_lossy(&out.stderr));
         }
     }
@@ -641,6 +734,12 @@ fn compile_time() {
         let k = lower(&spec, target()).unwrap();
         let t1 = std::time::Instant::now();
         let text = ptx_of(&k, "sm_90a");
-        println!("{name:12} text {:?}, LLVM {:?}, {} lines of MLIR, {} of PTX", t1 - t0, t1.elapsed(), k.mlir.lines().count(), text.lines().count());
+        println!(
+            "{name:12} text {:?}, LLVM {:?}, {} lines of MLIR, {} of PTX",
+            t1 - t0,
+            t1.elapsed(),
+            k.mlir.lines().count(),
+            text.lines().count()
+        );
     }
 }
