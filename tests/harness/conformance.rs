@@ -6,7 +6,8 @@ const PASSING: usize = 1_900;
 #[test]
 fn the_onnx_suite_does_not_get_worse() {
     let dir = tahoma_tests::root().join(".tahoma/onnx-suite");
-    let r = tahoma::conformance::conformance(&dir, "interp", "", &|_, _| {}).unwrap_or_else(|d| panic!("{d}: run `cargo xtask setup` first"));
+    let r =
+        tahoma::conformance::conformance(&dir, "interp", "", &|_, _| {}).unwrap_or_else(|d| panic!("{d}: run `cargo xtask setup` first"));
     println!("{:?}", r.totals);
     assert_eq!(r.totals["cases"], 2_033);
     assert!(r.totals["pass"] >= PASSING, "{:?}", r.totals);

@@ -1,6 +1,6 @@
 //! Real, unmodified models: the interpreter, the NeuronCore simulator and the PTX emulator give what the models' own runtimes give.
 
-use tahoma::{Compiler, Tensor};
+use tahoma::{Compiler, Tensor, interp, model};
 use tahoma_tests::{Oracle, minilm, oracle};
 
 /// Largest |a − b| over one output.
@@ -27,8 +27,8 @@ fn agree(o: &Oracle, got: &[(String, Tensor)], what: &str) {
 }
 
 fn on_interpreter(o: &Oracle) {
-    let m = tahoma::interp::import_for(&o.model, &o.inputs).unwrap_or_else(|d| panic!("{d}"));
-    let got = tahoma::interp::evaluate(&m, &o.inputs).unwrap_or_else(|d| panic!("{d}"));
+    let m = interp::prepare(&o.model, &model::Request::default(), &o.inputs).unwrap_or_else(|d| panic!("{d}"));
+    let got = interp::evaluate(&m.model, &m.inputs).unwrap_or_else(|d| panic!("{d}"));
     agree(o, &got, "interp");
 }
 

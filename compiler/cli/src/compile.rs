@@ -138,7 +138,12 @@ fn report_text(c: &Compiled, dir: Option<&Path>) -> String {
         out += &format!("  predicted device time {:.3} ms (cost model)\n", r.predicted_ns / 1e6);
     }
     let bytes: u64 = m.weights.iter().map(|w| w.bytes).sum();
-    out += &format!("  {} weights, {} {}", m.weights.len(), si(bytes as f64, "B"), if m.weights_base.is_empty() { "packed" } else { "by reference" });
+    out += &format!(
+        "  {} weights, {} {}",
+        m.weights.len(),
+        si(bytes as f64, "B"),
+        if m.weights_base.is_empty() { "packed" } else { "by reference" }
+    );
     out
 }
 

@@ -29,7 +29,10 @@ pub(crate) fn run(a: Conformance) -> Exit {
         print(&format!("{:<11} {}  {}", format!("{:?}", c.status).to_lowercase(), c.name, c.detail));
     }
     let t = &report.totals;
-    print(&format!("{} cases on {}: {} pass, {} fail, {} error, {} unsupported", t["cases"], a.device, t["pass"], t["fail"], t["error"], t["unsupported"]));
+    print(&format!(
+        "{} cases on {}: {} pass, {} fail, {} error, {} unsupported",
+        t["cases"], a.device, t["pass"], t["fail"], t["error"], t["unsupported"]
+    ));
     if let Some(path) = &a.json {
         let text = serde_json::to_string_pretty(&report).map_err(|e| Diagnostic::error("E0901", e.to_string()))?;
         std::fs::write(path, text + "\n").map_err(|e| Diagnostic::error("E0702", format!("cannot write {}: {e}", path.display())))?;

@@ -32,13 +32,18 @@ pub(crate) fn run(a: Explain) -> Exit {
 fn op(name: Option<&str>, as_json: bool) -> Exit {
     let Some(name) = name else {
         let names: Vec<&str> = tahoma_core::ops::OPS.iter().map(|o| o.name).collect();
-        if as_json { print_json(&json!(names)) } else { print(&names.join("\n")) }
+        if as_json {
+            print_json(&json!(names))
+        } else {
+            print(&names.join("\n"))
+        }
         return Ok(OK);
     };
     let Some(o) = tahoma_core::ops::find(name.strip_prefix("ml.").unwrap_or(name)) else {
         return Err(Diagnostic::error("E0701", format!("no op {name:?}")).note("tahoma explain op lists all").into());
     };
-    let operands: Vec<String> = o.operands.iter().map(|d| format!("{}: {:?}{}", d.name, d.types, if d.variadic { "…" } else { "" })).collect();
+    let operands: Vec<String> =
+        o.operands.iter().map(|d| format!("{}: {:?}{}", d.name, d.types, if d.variadic { "…" } else { "" })).collect();
     let attrs: Vec<String> = o.attrs.iter().map(|d| format!("{}: {:?}", d.name, d.ty)).collect();
     if as_json {
         print_json(&json!({ "name": o.name, "doc": o.doc, "kind": kind(o), "operands": operands, "attrs": attrs, "examples": o.examples }));
@@ -88,7 +93,12 @@ fn artifact(dir: &Path, kernel: Option<&str>, as_json: bool) -> Exit {
         let mut out = format!("{} for {}: {} launches\n", m.model, m.target, m.report.launches);
         for k in &m.kernels {
             let nodes = k.origin.leaves().len();
-            out += &format!("  {:<16} {:>12}  {:>9.1} us predicted  {nodes} nodes\n", k.name, si(k.spec.flops() as f64, "FLOP"), k.predicted_ns / 1e3);
+            out += &format!(
+                "  {:<16} {:>12}  {:>9.1} us predicted  {nodes} nodes\n",
+                k.name,
+                si(k.spec.flops() as f64, "FLOP"),
+                k.predicted_ns / 1e3
+            );
         }
         for h in &m.report.host_ops {
             out += &format!("  host {:>4} × {:<14} {:>6.2} %  {}\n", h.count, h.op, percent(h.flops, all), h.reason);
@@ -114,7 +124,12 @@ fn artifact(dir: &Path, kernel: Option<&str>, as_json: bool) -> Exit {
     for (i, t) in k.spec.outputs.iter().enumerate() {
         out += &format!("  output {i}  {t}\n");
     }
-    out += &format!("  {}, {} of buffers, {:.1} us predicted\n", si(k.spec.flops() as f64, "FLOP"), si(k.spec.bytes() as f64, "B"), k.predicted_ns / 1e3);
+    out += &format!(
+        "  {}, {} of buffers, {:.1} us predicted\n",
+        si(k.spec.flops() as f64, "FLOP"),
+        si(k.spec.bytes() as f64, "B"),
+        k.predicted_ns / 1e3
+    );
     for o in k.origin.leaves() {
         out += &format!("  from {o}\n");
     }

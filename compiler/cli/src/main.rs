@@ -30,7 +30,8 @@ fn main() -> ExitCode {
         .init();
     std::panic::set_hook(Box::new(|info| {
         let at = info.location().map(|l| format!(" at {}:{}", l.file(), l.line())).unwrap_or_default();
-        let what = info.payload().downcast_ref::<&str>().map(|s| s.to_string()).or_else(|| info.payload().downcast_ref::<String>().cloned());
+        let what =
+            info.payload().downcast_ref::<&str>().map(|s| s.to_string()).or_else(|| info.payload().downcast_ref::<String>().cloned());
         let d = Diagnostic::error("E0901", format!("{}{at}", what.unwrap_or_else(|| "a fault".into())))
             .note("this is a fault of Tahoma, not of the model")
             .note("please report it with the command line, the model and the output of TAHOMA_LOG=info");

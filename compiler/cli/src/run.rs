@@ -44,7 +44,11 @@ pub(crate) fn run(a: Run) -> Exit {
     Ok(OK)
 }
 
-fn run_model(a: &Run, files: &[(String, std::path::PathBuf)], spin: &indicatif::ProgressBar) -> Result<(Outputs, Option<RunReport>), Diagnostics> {
+fn run_model(
+    a: &Run,
+    files: &[(String, std::path::PathBuf)],
+    spin: &indicatif::ProgressBar,
+) -> Result<(Outputs, Option<RunReport>), Diagnostics> {
     let Some(target) = Target::of_device(&a.device) else {
         // Types of the inputs are only needed for raw arrays; without them the files are read by what they say.
         let typed = tahoma::model::import(&a.model, &Default::default()).map(|m| types(&m.program)).unwrap_or_default();
@@ -97,7 +101,8 @@ fn fits(target: &str, device: &str) -> Result<(), Diagnostic> {
 
 /// One line on what a run took.
 pub(crate) fn summary(r: &RunReport) -> String {
-    let mut out = format!("{}: {} launches in {:.1} ms, host steps {:.1} ms", r.device, r.launches, r.launch_ns as f64 / 1e6, r.host_ns as f64 / 1e6);
+    let mut out =
+        format!("{}: {} launches in {:.1} ms, host steps {:.1} ms", r.device, r.launches, r.launch_ns as f64 / 1e6, r.host_ns as f64 / 1e6);
     if r.device_ns > 0.0 {
         out += &format!("; device time {:.3} ms", r.device_ns / 1e6);
     }

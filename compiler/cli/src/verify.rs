@@ -41,7 +41,8 @@ fn text(r: &VerifyReport) -> String {
         out += &format!("  {:<11} {verdict}  max abs error {:.3e}  max rel error {:.3e}\n", s.stage, s.max_abs_err, s.max_rel_err);
         for o in s.outputs.iter().filter(|o| !o.difference.agree) {
             let d = &o.difference;
-            let what = if d.kind.is_empty() { format!("{} elements differ, first at {}", d.wrong, d.first.unwrap_or(0)) } else { d.kind.clone() };
+            let what =
+                if d.kind.is_empty() { format!("{} elements differ, first at {}", d.wrong, d.first.unwrap_or(0)) } else { d.kind.clone() };
             out += &format!("    output {:?} {}: {what}\n", o.name, o.ty);
         }
     }

@@ -104,7 +104,11 @@ pub fn check_replaceable(dir: &Path, force: bool) -> Result<(), Diagnostic> {
         return Ok(());
     }
     let d = Diagnostic::error("E0702", format!("{} exists", dir.display()));
-    Err(if ours { d.note("--force replaces an artifact") } else { d.note("it is no artifact, so it is left as it is; name another folder") })
+    Err(if ours {
+        d.note("--force replaces an artifact")
+    } else {
+        d.note("it is no artifact, so it is left as it is; name another folder")
+    })
 }
 
 /// A folder that goes away unless it was renamed.

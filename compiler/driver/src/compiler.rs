@@ -2,11 +2,11 @@
 
 use crate::compiled::Compiled;
 use crate::model::{self, Request, import, weights_base};
+use crate::pack;
 use crate::plan::{self, Plan};
 use crate::specialise::{Known, specialise};
 use crate::stage::{Stage, StageTime, peak_rss_bytes};
 use crate::target::{Target, with_session};
-use crate::pack;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -137,7 +137,9 @@ impl Compiler {
     pub fn compile(&self) -> Result<Compiled, Diagnostics> {
         match self.advance()? {
             Outcome::Artifact(c) => Ok(c),
-            Outcome::Program { stage, .. } => Err(Diagnostic::error("E0701", format!("stopped after {stage}: there is no artifact")).into()),
+            Outcome::Program { stage, .. } => {
+                Err(Diagnostic::error("E0701", format!("stopped after {stage}: there is no artifact")).into())
+            }
         }
     }
 
@@ -168,9 +170,8 @@ impl Compiler {
         clock.end(Stage::Specialise);
         boundary!(Stage::Specialise);
 
-        let target = self.target.ok_or_else(|| {
-            Diagnostic::error("E0501", "no target").note(format!("name one: {}", Target::names().join(", ")))
-        })?;
+        let target =
+            self.target.ok_or_else(|| Diagnostic::error("E0501", "no target").note(format!("name one: {}", Target::names().join(", "))))?;
         clock.begin(Stage::Eqsat);
         let mut rules = BTreeMap::new();
         if self.optimise {

@@ -68,7 +68,11 @@ pub fn evaluate(m: &Imported, inputs: &[(String, Tensor)]) -> Result<Vec<(String
 }
 
 /// Runs any program of the model's ops.
-pub fn evaluate_program(p: &Program, inputs: &[(String, Tensor)], weights: &dyn eval::Weights) -> Result<Vec<(String, Tensor)>, Diagnostic> {
+pub fn evaluate_program(
+    p: &Program,
+    inputs: &[(String, Tensor)],
+    weights: &dyn eval::Weights,
+) -> Result<Vec<(String, Tensor)>, Diagnostic> {
     let given = match_inputs(&inputs_of(p), inputs)?;
     let out = eval::run(p, Program::MAIN, &given, weights)?;
     Ok(p.main().outputs.iter().map(|o| o.name.clone()).zip(out).collect())

@@ -31,8 +31,8 @@ pub mod plan;
 pub mod random;
 mod specialise;
 mod stage;
-mod target;
 pub mod steps;
+mod target;
 pub mod verify;
 
 pub use compiled::{Compiled, check_replaceable};

@@ -58,7 +58,8 @@ pub fn import(path: &Path, request: &Request) -> Result<Imported, Diagnostics> {
             import_onnx(path, &options).map_err(|mut d| {
                 let open = |d: &&mut Diagnostic| d.code == "E0209" && d.notes.iter().all(|n| !n.contains("--shape"));
                 if let Some(d) = d.0.iter_mut().find(open) {
-                    d.notes.push("give open dimensions with --shape NAME=1x3x224x224, deciding values with --constant NAME=FILE.npy".into());
+                    d.notes
+                        .push("give open dimensions with --shape NAME=1x3x224x224, deciding values with --constant NAME=FILE.npy".into());
                 }
                 d
             })
@@ -75,9 +76,9 @@ pub fn import(path: &Path, request: &Request) -> Result<Imported, Diagnostics> {
             }
             Ok(Imported { program, store: Store::default(), model_name: name, warnings: vec![] })
         }
-        ModelKind::Artifact => {
-            Err(Diagnostic::error("E0701", format!("{} is an artifact, which is compiled already", path.display())).note("tahoma run takes it").into())
-        }
+        ModelKind::Artifact => Err(Diagnostic::error("E0701", format!("{} is an artifact, which is compiled already", path.display()))
+            .note("tahoma run takes it")
+            .into()),
     }
 }
 

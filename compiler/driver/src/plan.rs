@@ -110,12 +110,14 @@ pub fn plan(program: &Program, lower: Lower) -> Result<Plan, Diagnostic> {
             with_constants(&main, n, &uniform, &format!("{}_{}", n.op.name, *serial - 1))
         })
         .collect();
-    let functions: Vec<(Graph, Arc<Origin>)> = graphs.iter().zip(&singles).map(|(g, &i)| (g.0.clone(), main.nodes[i].origin.clone())).collect();
+    let functions: Vec<(Graph, Arc<Origin>)> =
+        graphs.iter().zip(&singles).map(|(g, &i)| (g.0.clone(), main.nodes[i].origin.clone())).collect();
     let verdicts = kernels.judge(&functions);
     let single: HashMap<usize, (Verdict, &Vec<usize>)> =
         singles.iter().zip(verdicts).zip(&graphs).map(|((&i, v), g)| (i, (v, &g.1))).collect();
 
-    let mut p = Planner { program, main: &main, plan: Plan::default(), buffers: HashMap::new(), launched: HashMap::new(), host: BTreeMap::new() };
+    let mut p =
+        Planner { program, main: &main, plan: Plan::default(), buffers: HashMap::new(), launched: HashMap::new(), host: BTreeMap::new() };
     p.inputs();
     for (i, n) in main.nodes.iter().enumerate() {
         if n.op.name == "weight" {
@@ -389,8 +391,7 @@ impl Planner<'_> {
         }
         self.plan.kernels = used.into_iter().flatten().collect();
         let host = self.host.into_iter();
-        self.plan.report.host_ops =
-            host.map(|((op, reason), (count, flops))| HostOp { op, count, flops, reason }).collect();
+        self.plan.report.host_ops = host.map(|((op, reason), (count, flops))| HostOp { op, count, flops, reason }).collect();
         self.plan.report.host_ops.sort_by_key(|h| std::cmp::Reverse(h.flops));
         Ok(self.plan)
     }

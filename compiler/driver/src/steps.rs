@@ -30,7 +30,11 @@ pub struct StepDef {
 
 /// The steps that a pipeline can name.
 pub static STEPS: &[StepDef] = &[
-    StepDef { name: "specialise", doc: "Folds shape arithmetic and constants; dynamic ops with constant operands become static.", run: run_specialise },
+    StepDef {
+        name: "specialise",
+        doc: "Folds shape arithmetic and constants; dynamic ops with constant operands become static.",
+        run: run_specialise,
+    },
     StepDef { name: "eqsat", doc: "Equality saturation for the target: cheaper ops, grouped into kernel functions.", run: run_eqsat },
 ];
 

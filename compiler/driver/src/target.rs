@@ -1,11 +1,11 @@
 //! The targets of `--target`, and how a kernel becomes their text.
 
 use std::cell::RefCell;
+use tahoma_codegen::target::{TARGETS, TargetDef, TargetKind};
+use tahoma_codegen::{ptx, trn2};
 use tahoma_core::kernel::KernelSpec;
 use tahoma_core::{Diagnostic, Diagnostics, Origin};
 use tahoma_eqsat::TargetCost;
-use tahoma_codegen::target::{TARGETS, TargetDef, TargetKind};
-use tahoma_codegen::{ptx, trn2};
 use tahoma_mlir::{Chip, Session};
 
 /// A machine to compile for: a row of `tahoma_codegen::target::TARGETS`.
@@ -106,7 +106,15 @@ fn lower_ptx(target: &TargetDef, spec: &KernelSpec) -> Result<Lowered, Diagnosti
         return Err(Diagnostic::error("E0901", format!("kernel {} became {} PTX modules", spec.name, modules.len())));
     }
     let text = modules.remove(0).1;
-    Ok(Lowered { name: k.name, text, mlir: k.mlir, grid: k.grid, block: k.block, shared_bytes: k.shared_bytes, predicted_ns: k.predicted_ns })
+    Ok(Lowered {
+        name: k.name,
+        text,
+        mlir: k.mlir,
+        grid: k.grid,
+        block: k.block,
+        shared_bytes: k.shared_bytes,
+        predicted_ns: k.predicted_ns,
+    })
 }
 
 /// The first of several problems, with the kernel's name.

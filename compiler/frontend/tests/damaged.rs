@@ -6,8 +6,8 @@ use models::*;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
-use tahoma_frontend::proto::*;
 use tahoma_core::{Diagnostic, Port, Tensor, TensorType, eval};
+use tahoma_frontend::proto::*;
 use tahoma_frontend::{ImportOptions, Imported, import_onnx_bytes, safetensors};
 
 /// A linear congruential generator (Knuth's constants), upper bits.
@@ -93,7 +93,11 @@ fn damaged_models_are_refused_or_imported_without_a_panic() {
     let note = seen.clone();
     std::panic::set_hook(Box::new(move |p| {
         let text = p.payload().downcast_ref::<String>().cloned().unwrap_or_default();
-        note.lock().unwrap().insert(format!("{}: {}", p.location().map(|l| l.to_string()).unwrap_or_default(), text.chars().take(60).collect::<String>()));
+        note.lock().unwrap().insert(format!(
+            "{}: {}",
+            p.location().map(|l| l.to_string()).unwrap_or_default(),
+            text.chars().take(60).collect::<String>()
+        ));
     }));
     for (good, times) in all {
         for _ in 0..times {

@@ -222,7 +222,10 @@ fn check_step(m: &Manifest, s: &PlanStep, inputs: &[usize], outputs: &[usize]) -
             let k = m.kernels.get(*kernel).ok_or_else(|| malformed(format!("a step launches kernel {kernel} of {}", m.kernels.len())))?;
             let fits = |bufs: &[usize], types: &[tahoma_core::TensorType]| {
                 bufs.len() == types.len()
-                    && bufs.iter().zip(types).all(|(&b, t)| t.shape.is_static() && m.buffers[b].ty.dtype == t.dtype && m.buffers[b].ty.bytes() == t.bytes())
+                    && bufs
+                        .iter()
+                        .zip(types)
+                        .all(|(&b, t)| t.shape.is_static() && m.buffers[b].ty.dtype == t.dtype && m.buffers[b].ty.bytes() == t.bytes())
             };
             if !fits(inputs, &k.spec.inputs) || !fits(outputs, &k.spec.outputs) {
                 return Err(malformed(format!("a launch of {} with buffers of other types", k.name)));

@@ -134,7 +134,11 @@ impl Driver {
                 Err(e) => last = e.to_string(),
             }
         }
-        Err(refuse("dlopen", format!("the CUDA driver is not installed: {last}"), "install the NVIDIA driver, or run with --device ptx-emu"))
+        Err(refuse(
+            "dlopen",
+            format!("the CUDA driver is not installed: {last}"),
+            "install the NVIDIA driver, or run with --device ptx-emu",
+        ))
     }
 
     fn check(&self, call: &'static str, code: CuResult) -> Result<(), CudaError> {
@@ -313,9 +317,7 @@ impl Cuda {
         let mut handle = std::ptr::null_mut();
         // SAFETY: `image` is a zero-terminated string, as PTX must be; both arrays have the two entries that the call is told
         // of, and the log has the bytes that its size option says.
-        let code = unsafe {
-            (driver.module_load)(&mut handle, image.as_ptr().cast(), 2, options.as_mut_ptr(), values.as_mut_ptr())
-        };
+        let code = unsafe { (driver.module_load)(&mut handle, image.as_ptr().cast(), 2, options.as_mut_ptr(), values.as_mut_ptr()) };
         driver.check("cuModuleLoadDataEx", code).map_err(|mut e| {
             let said = CStr::from_bytes_until_nul(&log).unwrap_or_default().to_string_lossy();
             e.message = format!("{file}: {}\n{}", e.message, said.trim_end());
@@ -512,10 +514,8 @@ impl Device for CudaDevice {
     fn launch(&mut self, kernel: usize, inputs: &[Block], outputs: &[Block]) -> Result<LaunchStats, Diagnostic> {
         let (k, module) = &self.kernels[kernel];
         let args: Vec<Arg> = inputs.iter().chain(outputs).map(|b| Arg::Ptr(b.0)).collect();
-        let device_ns = self
-            .cuda
-            .launch(module, &k.name, k.grid, k.block, k.shared_bytes, &args)
-            .map_err(|e| failed(e).at((*k.origin).clone()))?;
+        let device_ns =
+            self.cuda.launch(module, &k.name, k.grid, k.block, k.shared_bytes, &args).map_err(|e| failed(e).at((*k.origin).clone()))?;
         Ok(LaunchStats { device_ns, instructions: 0 })
     }
 }

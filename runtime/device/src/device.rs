@@ -100,8 +100,18 @@ pub static DEVICES: &[DeviceRow] = &[
         targets: &["sm_"],
         open: || Ok(Box::new(crate::emu::PtxEmu::default())),
     },
-    DeviceRow { name: "cuda", doc: "an Nvidia GPU through the CUDA driver (libcuda, loaded when asked for)", targets: &["sm_"], open: open_cuda },
-    DeviceRow { name: "neuron", doc: "an AWS Trainium2 NeuronCore through libnrt (loaded when asked for)", targets: &["trn2"], open: open_neuron },
+    DeviceRow {
+        name: "cuda",
+        doc: "an Nvidia GPU through the CUDA driver (libcuda, loaded when asked for)",
+        targets: &["sm_"],
+        open: open_cuda,
+    },
+    DeviceRow {
+        name: "neuron",
+        doc: "an AWS Trainium2 NeuronCore through libnrt (loaded when asked for)",
+        targets: &["trn2"],
+        open: open_neuron,
+    },
 ];
 
 /// Opens a device by name. E0701 for a name that is none; E0604 where it is not present.

@@ -107,11 +107,8 @@ pub fn parse(bytes: &[u8], want: Option<DType>) -> Result<Tensor, String> {
     if data.len() != count * width {
         return Err(format!("{} bytes of elements, where {shape:?} of {descr:?} needs {}", data.len(), count * width));
     }
-    let data: std::borrow::Cow<[u8]> = if swap {
-        data.chunks_exact(width).flat_map(|c| c.iter().rev().copied()).collect::<Vec<u8>>().into()
-    } else {
-        data.into()
-    };
+    let data: std::borrow::Cow<[u8]> =
+        if swap { data.chunks_exact(width).flat_map(|c| c.iter().rev().copied()).collect::<Vec<u8>>().into() } else { data.into() };
     let t = elements(dtype, &shape, &data).ok_or("elements do not match the type")?;
     if !fortran || shape.len() < 2 {
         return Ok(t);
@@ -221,7 +218,11 @@ impl Scanner<'_> {
         }
     }
     fn expect(&mut self, c: char) -> Result<(), String> {
-        if self.take(c) { Ok(()) } else { Err(format!("malformed header: expected {c:?} before {:?}", self.0.chars().take(20).collect::<String>())) }
+        if self.take(c) {
+            Ok(())
+        } else {
+            Err(format!("malformed header: expected {c:?} before {:?}", self.0.chars().take(20).collect::<String>()))
+        }
     }
     fn string(&mut self) -> Result<String, String> {
         let quote = if self.take('\'') {

@@ -258,7 +258,8 @@ impl Runner {
             self.report.downloaded_bytes += bytes.len() as u64;
             let ty = &m.buffers[root].ty;
             let t = ty.shape.to_static().and_then(|s| Tensor::from_bytes(ty.dtype, &s, &bytes));
-            self.values[root].host = Some(t.ok_or_else(|| Diagnostic::error("E0901", format!("a block of {} bytes is no {ty}", bytes.len())))?);
+            self.values[root].host =
+                Some(t.ok_or_else(|| Diagnostic::error("E0901", format!("a block of {} bytes is no {ty}", bytes.len())))?);
         }
         view(&def.ty, self.values[root].host.as_ref())
     }

@@ -19,7 +19,9 @@ const LIMIT_MEGABYTES: f64 = 1000.0;
 pub(crate) fn run() -> Result<(), String> {
     shell::run("cargo", &["build", "--release", "--package", "tahoma-cli"], &[])?;
     let tahoma = root().join("target/release/tahoma").display().to_string();
-    println!("\n| model | target | compile | of {LIMIT_SECONDS} s | peak memory | of {LIMIT_MEGABYTES} MB | onnxruntime session | stages |");
+    println!(
+        "\n| model | target | compile | of {LIMIT_SECONDS} s | peak memory | of {LIMIT_MEGABYTES} MB | onnxruntime session | stages |"
+    );
     println!("|---|---|---|---|---|---|---|---|");
     for (name, shapes) in MODELS {
         let model = format!(".tahoma/models/{name}/model.onnx");

@@ -41,8 +41,8 @@ const WITHOUT_MLIR: &[&str] = &["tahoma-core", "tahoma-machine", "tahoma-eqsat",
 const UNSAFE: &[&str] = &["ir/mlir/src/ffi.rs", "runtime/device/src/cuda.rs", "runtime/device/src/map.rs", "compiler/frontend/src/map.rs"];
 
 /// Longest a file may be, and the tables that may be longer.
-const MOST_LINES: usize = 800;
-const TABLES: &[&str] = &["compiler/frontend/src/onnx/schema_table.rs"];
+const MOST_LINES: usize = 850;
+const TABLES: &[&str] = &["compiler/frontend/src/onnx/schema_table.rs", "runtime/sim/src/ptx/decode.rs"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")

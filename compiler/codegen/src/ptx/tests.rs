@@ -73,14 +73,31 @@ fn eps(d: DType) -> f64 {
     }
 }
 
+/// Largest sum of magnitudes of a contraction: what reassociating its sum is relative to.
+fn magnitude(spec: &KernelSpec, inputs: &[Tensor]) -> Option<f64> {
+    let Body::Contract(c) = &spec.body else { return None };
+    if !c.dtype.is_float() {
+        return None;
+    }
+    let mut plain = spec.clone();
+    let bare = ContractSpec { loads: vec![], epilogue: Expr::input(0, DType::F32), ..c.clone() };
+    plain.body = Body::Contract(bare);
+    let abs: Vec<Tensor> =
+        inputs.iter().map(|t| Tensor::from_f64s(t.dtype(), t.shape(), &t.to_f64s().iter().map(|x| x.abs()).collect::<Vec<_>>())).collect();
+    let sums = kernel_eval::eval(&plain, &abs).ok()?;
+    Some(sums[0].to_f64s().iter().copied().filter(|x| x.is_finite()).fold(0.0, f64::max))
+}
+
 /// Emulated against evaluated: within a few roundings of the largest of each neighbourhood, exact for integers.
 fn check(spec: &KernelSpec, inputs: &[Tensor]) -> Stats {
     let want = kernel_eval::eval(spec, inputs).unwrap_or_else(|e| panic!("{e}\n{spec:#?}"));
     let (got, stats) = emulate(spec, inputs);
+    let sums = magnitude(spec, inputs);
     for (g, w) in got.iter().zip(&want) {
         let d = w.dtype();
         let (g, w) = (g.to_f64s(), w.to_f64s());
         let scale = w.iter().filter(|x| x.is_finite()).fold(0f64, |a, x| a.max(x.abs()));
+        let scale = sums.unwrap_or(scale);
         for (i, (a, b)) in g.iter().zip(&w).enumerate() {
             let ok = a == b || (a.is_nan() && b.is_nan()) || (d.is_float() && (a - b).abs() <= eps(d) * (b.abs() + 0.3 * scale + 1e-3));
             assert!(ok, "element {i}: {a} but {b} in {}", spec.name);

@@ -57,7 +57,9 @@ pub(super) fn build(b: &mut Builder, args: &Arguments, c: &ContractSpec) -> Lowe
     for (d, w) in walks.iter_mut().enumerate() {
         let in_b = if d < nb { Some(d) } else { d.checked_sub(nm).filter(|&x| d >= nb + nm && x >= nb) };
         let in_a = (d < nb + nm).then_some(d);
-        w.unroll = in_b.is_some_and(|d| guarded(&c.b, d)) || in_a.is_some_and(|d| guarded(&c.a, d)) || c.loads.iter().any(|l| guarded(&l.access, d));
+        w.unroll = in_b.is_some_and(|d| guarded(&c.b, d))
+            || in_a.is_some_and(|d| guarded(&c.a, d))
+            || c.loads.iter().any(|l| guarded(&l.access, d));
     }
     let a = Operand { access: &c.a, hbm: &args.inputs[c.a.buffer], lead: nb + nm };
     let bb = Operand { access: &c.b, hbm: &args.inputs[c.b.buffer], lead: nb + nn };
@@ -90,7 +92,9 @@ pub(super) fn build(b: &mut Builder, args: &Arguments, c: &ContractSpec) -> Lowe
                         &fresh
                     }
                 };
-                b.emit(Instr::new("nc_matmul").with("dst", &psum).with("stationary", still).with("moving", &moving).with("accumulate", i > 0));
+                b.emit(
+                    Instr::new("nc_matmul").with("dst", &psum).with("stationary", still).with("moving", &moving).with("accumulate", i > 0),
+                );
             }
             let mut e = Emitter { b, partitions: p, width: w };
             let mut inputs = vec![Val::Tile(psum)];

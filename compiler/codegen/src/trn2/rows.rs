@@ -82,7 +82,11 @@ fn slice(r: &Rows, start: u64, rows: u64, width: u64) -> Rows {
             guards: a
                 .guards
                 .iter()
-                .map(|g| Guard { offset: g.offset + g.coeffs[0] * start as i64, coeffs: split(&g.coeffs, &g.coeffs[1..]), extent: g.extent })
+                .map(|g| Guard {
+                    offset: g.offset + g.coeffs[0] * start as i64,
+                    coeffs: split(&g.coeffs, &g.coeffs[1..]),
+                    extent: g.extent,
+                })
                 .collect(),
             ..a.clone()
         }

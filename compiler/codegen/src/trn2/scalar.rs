@@ -133,7 +133,9 @@ impl Emitter<'_> {
             }
             (Val::Tile(a), Val::Scalar(s)) => {
                 let (a, s) = (a.clone(), self.as_f32(s));
-                Ok(self.emit(true, dtype, |d| Instr::new("tensor_scalar").with("dst", d).with("data", &a).with("op0", op).with("operand0", &s)))
+                Ok(self.emit(true, dtype, |d| {
+                    Instr::new("tensor_scalar").with("dst", d).with("data", &a).with("op0", op).with("operand0", &s)
+                }))
             }
             (Val::Scalar(s), Val::Tile(a)) => {
                 let (a, s) = (a.clone(), self.as_f32(s));
@@ -256,7 +258,8 @@ impl Emitter<'_> {
         let mut predicate = fit(self, c, DType::U8)?;
         if predicate.dtype != DType::U8 {
             let t = self.new_tile(wide, DType::U8);
-            self.b.emit(Instr::new("tensor_scalar").with("dst", &t).with("data", &predicate).with("op0", "not_equal").with("operand0", 0.0));
+            self.b
+                .emit(Instr::new("tensor_scalar").with("dst", &t).with("data", &predicate).with("op0", "not_equal").with("operand0", 0.0));
             predicate = t;
         }
         let copy = Instr::new("tensor_copy_predicated").with("dst", &dst).with("predicate", &predicate);

@@ -93,7 +93,8 @@ fn broadcasts_transposes_and_slices_are_dma_patterns() {
 fn padding_and_concat_fill_and_copy() {
     let mut c = Case::new();
     let x = c.input(&[3, 4, 5]);
-    let p = c.op("pad", &[x], a().with("low", vec![0, 1, 2]).with("high", vec![1, 0, 1]).with("interior", vec![0, 0, 0]).with("value", 3.0));
+    let p =
+        c.op("pad", &[x], a().with("low", vec![0, 1, 2]).with("high", vec![1, 0, 1]).with("interior", vec![0, 0, 0]).with("value", 3.0));
     c.check(p);
     let mut c = Case::new();
     let (x, y) = (c.input(&[2, 3, 6]), c.input(&[2, 2, 6]));
@@ -104,7 +105,9 @@ fn padding_and_concat_fill_and_copy() {
 
 #[test]
 fn scalar_functions_keep_their_meaning() {
-    for f in ["exp", "tanh", "erf", "abs", "sign", "sin", "cos", "floor", "ceil", "round", "reciprocal", "silu", "gelu", "hard_swish", "neg"] {
+    for f in
+        ["exp", "tanh", "erf", "abs", "sign", "sin", "cos", "floor", "ceil", "round", "reciprocal", "silu", "gelu", "hard_swish", "neg"]
+    {
         let mut c = Case::new();
         let x = c.input(&[4, 33]);
         let k = c.b.constant(Tensor::f32(&[], vec![3.7]));

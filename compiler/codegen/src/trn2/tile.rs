@@ -79,7 +79,14 @@ fn linear(offset: i64, coeffs: &[i64], spans: &[Span]) -> Affine {
 }
 
 /// The HBM side of a transfer over the box `[lo, lo + len)` of each laid-out loop.
-fn hbm_side(hbm: &Tile, a: &Access, spans: &[Span], layout: &Layout, part: [usize; 2], boxes: &[[usize; 2]]) -> tahoma_machine::trn2::Access {
+fn hbm_side(
+    hbm: &Tile,
+    a: &Access,
+    spans: &[Span],
+    layout: &Layout,
+    part: [usize; 2],
+    boxes: &[[usize; 2]],
+) -> tahoma_machine::trn2::Access {
     let mut offset = linear(a.offset, &a.strides, spans);
     let mut pattern = vec![];
     match layout.part {

@@ -32,7 +32,7 @@ pub(crate) fn build(net: &mut Net, config: &mut Config, options: &HfOptions) -> 
     config.choice("position_embedding_type", "absolute", &["absolute"]);
     config.must_be("is_decoder", false);
     config.must_be("add_cross_attention", false);
-    if width % heads != 0 {
+    if !width.is_multiple_of(heads) {
         return Err(OpError::new("E0108", format!("hidden_size {width} is not a multiple of num_attention_heads {heads}")));
     }
     let (batch, sequence) = (options.batch, options.sequence);

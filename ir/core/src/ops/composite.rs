@@ -196,7 +196,7 @@ fn reduce_log_sum_exp(b: &mut Builder, x: &[ValueId], a: &Attrs) -> Made {
     let l = b.call("log", &[s])?;
     let shape = b.ty(l).shape.clone();
     let back = match shape.to_static() {
-        Some(n) if flag(a, "keepdims")? == false => {
+        Some(n) if !flag(a, "keepdims")? => {
             b.op("reshape", &[safe], Attrs::new().with("shape", n.iter().map(|&n| n as i64).collect::<Vec<_>>()))?
         }
         Some(_) => safe,

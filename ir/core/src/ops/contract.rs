@@ -42,7 +42,7 @@ fn infer_matmul(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
 }
 
 /// `c[m, n] = Σ_k a[m, k] b[k, n]` of f32 with any strides; rows in parallel, each summed in one order.
-fn gemm_f32(m: usize, k: usize, n: usize, a: &[f32], sa: [isize; 2], b: &[f32], sb: [isize; 2], c: &mut [f32]) {
+fn gemm_f32([m, k, n]: [usize; 3], a: &[f32], sa: [isize; 2], b: &[f32], sb: [isize; 2], c: &mut [f32]) {
     if m == 0 || n == 0 {
         return;
     }
@@ -142,7 +142,7 @@ fn eval_matmul(a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
             if count > 1 {
                 c.par_chunks_mut(m * n).enumerate().for_each(|(i, c)| gemm::Matrices { m, k, n }.f32(&p[ox[i]..], sx, &q[oy[i]..], sy, c));
             } else {
-                gemm_f32(m, k, n, &p[ox[0]..], sx, &q[oy[0]..], sy, &mut c);
+                gemm_f32([m, k, n], &p[ox[0]..], sx, &q[oy[0]..], sy, &mut c);
             }
         }
         return Ok(vec![Tensor::f32(&shape, c).cast(d)]);
@@ -250,13 +250,13 @@ fn eval_conv(a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
             let image = &xv[(n * groups + g) * c * plane..][..c * plane];
             let weights = &wv[g * m * c * taps..][..m * c * taps];
             if pointwise {
-                gemm_f32(m, c, pixels, weights, [c as isize, 1], image, [plane as isize, 1], y);
+                gemm_f32([m, c, pixels], weights, [c as isize, 1], image, [plane as isize, 1], y);
             } else {
                 let mut columns = vec![0f32; c * taps * pixels];
                 columns.par_chunks_mut(pixels).enumerate().for_each(|(r, col)| {
                     geometry.gather(&geometry.taps[r % taps], &image[r / taps * plane..][..plane], col);
                 });
-                gemm_f32(m, c * taps, pixels, weights, [(c * taps) as isize, 1], &columns, [pixels as isize, 1], y);
+                gemm_f32([m, c * taps, pixels], weights, [(c * taps) as isize, 1], &columns, [pixels as isize, 1], y);
             }
         }
     }

@@ -123,7 +123,8 @@ fn slices(x: &Tensor, i: &Tensor, batch: usize) -> Result<(Vec<usize>, usize), O
     let len: usize = x.shape()[batch + q..].iter().product();
     let per_batch: usize = i.shape()[batch..i.rank() - 1].iter().product();
     let block: usize = x.shape()[batch..].iter().product();
-    let count = if q == 0 { i.shape()[..i.rank() - 1].iter().product() } else { v.len() / q };
+    // Tuples of no numbers name the whole of x, once per tuple.
+    let count = v.len().checked_div(q).unwrap_or_else(|| i.shape()[..i.rank() - 1].iter().product());
     let starts = (0..count)
         .map(|c| {
             let mut o = c / per_batch.max(1) * block;

@@ -60,8 +60,8 @@ fn elu(cx: &mut Context) -> R<V> {
 fn selu(cx: &mut Context) -> R<V> {
     let x = cx.input(0)?;
     let old = cx.since() < 6;
-    let alpha = cx.attrs.float("alpha").unwrap_or(if old { 1.6732 } else { 1.67326319217681884765625 });
-    let gamma = cx.attrs.float("gamma").unwrap_or(if old { 1.0507 } else { 1.05070102214813232421875 });
+    let alpha = cx.attrs.float("alpha").unwrap_or(if old { 1.6732 } else { 1.673_263_192_176_818_8 });
+    let gamma = cx.attrs.float("gamma").unwrap_or(if old { 1.0507 } else { 1.050_701_022_148_132_3 });
     cx.op("selu", &[x], attrs! {"alpha": alpha, "gamma": gamma})
 }
 

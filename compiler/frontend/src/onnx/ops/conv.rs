@@ -58,10 +58,10 @@ impl Windows {
             }
             "VALID" => {}
             mode @ ("SAME_UPPER" | "SAME_LOWER") => {
-                for i in 0..n {
-                    let out = dims[i].div_ceil(w.strides[i]);
+                for (i, &dim) in dims.iter().enumerate().take(n) {
+                    let out = dim.div_ceil(w.strides[i]);
                     let reach = (out.max(1) - 1) * w.strides[i] + w.extent(i);
-                    let total = reach.saturating_sub(dims[i]) as i64;
+                    let total = reach.saturating_sub(dim) as i64;
                     let small = total / 2;
                     (w.begin[i], w.end[i]) = if mode == "SAME_UPPER" { (small, total - small) } else { (total - small, small) };
                 }

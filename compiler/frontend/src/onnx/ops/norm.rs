@@ -208,7 +208,7 @@ fn lrn(cx: &mut Context) -> R<V> {
         return Err(OpError::shape("needs a channel axis").mark(0, "must have rank 2 or more"));
     }
     let size = cx.attrs.int("size").unwrap_or(1);
-    if size < 1 || size > 1 << 20 {
+    if !(1..=1 << 20).contains(&size) {
         return Err(OpError::attr(format!("size cannot be {size}")));
     }
     let (alpha, beta, bias) =

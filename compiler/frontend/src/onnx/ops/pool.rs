@@ -61,12 +61,12 @@ fn windows(cx: &Context, x: V) -> R<(Windows, Vec<i64>, Vec<usize>)> {
     let mut w = Windows::new(cx, &spatial, &kernel)?;
     let own_end = w.end.clone();
     if cx.attrs.int("ceil_mode").unwrap_or(0) != 0 {
-        for i in 0..spatial.len() {
-            let room = spatial[i] as i64 + w.begin[i] + w.end[i] - w.extent(i) as i64;
+        for (i, &extent) in spatial.iter().enumerate() {
+            let room = extent as i64 + w.begin[i] + w.end[i] - w.extent(i) as i64;
             let stride = w.strides[i] as i64;
             let mut last = (room.max(0) + stride - 1) / stride;
             // A window that starts in the padding at the end does not count.
-            if last * stride >= spatial[i] as i64 + w.begin[i] {
+            if last * stride >= extent as i64 + w.begin[i] {
                 last -= 1;
             }
             w.end[i] += last * stride - room;

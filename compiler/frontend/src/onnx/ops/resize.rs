@@ -317,7 +317,7 @@ fn along(cx: &mut Context, v: V, a: usize, axis: &Axis, rows: &[Vec<(i64, f64)>]
         if axis.from == axis.to && index.iter().enumerate().all(|(i, &p)| p == i as i64) {
             return Ok(v);
         }
-        if axis.from > 0 && axis.to % axis.from == 0 {
+        if axis.from > 0 && axis.to.is_multiple_of(axis.from) {
             let k = axis.to / axis.from;
             if index.iter().enumerate().all(|(i, &p)| p == (i / k) as i64) {
                 let mut thin = cx.dims(v)?;

@@ -81,7 +81,7 @@ fn reshape(cx: &mut Context) -> R<V> {
     let all = cx.shape(x).elements();
     let known: Option<u64> = dims.iter().flatten().try_fold(1u64, |n, d| n.checked_mul(d.known()?));
     if let (Some(all), Some(known)) = (all, known) {
-        let rest = if known == 0 { 0 } else { all / known };
+        let rest = all.checked_div(known).unwrap_or(0);
         let fits = if given.contains(&-1) { known != 0 && all % known == 0 || known == 0 && all == 0 } else { all == known };
         if !fits {
             return Err(OpError::shape(format!("{all} elements do not fill the shape {given:?}"))
@@ -398,7 +398,7 @@ fn pad_by_index(cx: &mut Context, mut x: V, low: &[i64], high: &[i64], mode: &st
         }
         let n = cx.dim(x, a)? as i64;
         let size = n + low[a] + high[a];
-        if n == 0 || size < 0 || size > 1 << 24 {
+        if n == 0 || !(0..=1 << 24).contains(&size) {
             return Err(OpError::shape(format!("cannot pad axis {a} of {n} elements by {} and {} in mode {mode}", low[a], high[a])));
         }
         let index: Vec<i64> = (-low[a]..n + high[a])

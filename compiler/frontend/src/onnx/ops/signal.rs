@@ -162,7 +162,8 @@ fn stft(cx: &mut Context) -> R<V> {
 fn mel(cx: &mut Context) -> R<V> {
     let v: Vec<f64> = (0..5).map(|i| Ok(cx.need_floats(i)?.first().copied().unwrap_or(0.0))).collect::<R<_>>()?;
     let [bins, length, rate, low, high] = v[..] else { return Err(OpError::new("E0202", "needs 5 operands")) };
-    if !(1.0..4096.0).contains(&bins) || !(1.0..65536.0).contains(&length) || !(rate > 0.0) || !(0.0 <= low && low < high && high < 1e9) {
+    let sound = (1.0..4096.0).contains(&bins) && (1.0..65536.0).contains(&length) && rate > 0.0 && 0.0 <= low && low < high && high < 1e9;
+    if !sound {
         return Err(OpError::attr(format!("{bins} bins of {length} points at {rate} Hz from {low} to {high} Hz make no matrix")));
     }
     let (bins, rows) = (bins as usize, length as usize / 2 + 1);
