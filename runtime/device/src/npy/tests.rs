@@ -1,3 +1,5 @@
+//! Arrays read back as they were written; malformed ones are refused.
+
 use super::*;
 use half::{bf16, f16};
 use proptest::prelude::*;
