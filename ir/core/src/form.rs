@@ -182,8 +182,8 @@ fn static_shape(g: &Graph, v: ValueId) -> Result<Vec<u64>, FormError> {
 impl<'g> Former<'g> {
     fn new(g: &'g Graph, splits: &'g HashMap<Axis, Vec<u64>>) -> Result<Former<'g>, FormError> {
         for n in &g.nodes {
-            for r in &n.results {
-                let s = static_shape(g, *r)?;
+            for v in n.operands.iter().chain(&n.results) {
+                let s = static_shape(g, *v)?;
                 if s.contains(&0) {
                     return no("an empty tensor needs no kernel");
                 }
@@ -517,6 +517,9 @@ impl<'g> Former<'g> {
                 next += 1;
             }
             if have != n {
+                if next == 0 {
+                    return stop("rows of different shapes");
+                }
                 // One variable covers more than this axis: split it.
                 let last = self.inner[next - 1];
                 let extent = self.vars[last].extent;
