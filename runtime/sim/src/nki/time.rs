@@ -1,7 +1,9 @@
 //! How long a kernel takes, as far as the documentation lets one say.
 //!
-//!     start(instruction) = max(its engine is free, its operands are ready, its destination may be overwritten, its memory is free)
-//!     the engine is free again after `cycles / clock`; the result is ready `latency_cycles` later
+//! ```text
+//! start(instruction) = max(its engine is free, its operands are ready, its destination may be overwritten, its memory is free)
+//! the engine is free again after cycles / clock; the result is ready latency_cycles later
+//! ```
 //!
 //! Engines issue in order and run against each other only through data. Hazards are kept per region of each live tensor: a bounding
 //! box of partitions and free elements with the time its last writer and last reader end. Instructions of one engine need no wait for
