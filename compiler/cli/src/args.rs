@@ -135,7 +135,7 @@ pub(crate) struct Verify {
     /// Device to run on; the target's simulator or emulator if absent
     #[arg(long)]
     pub(crate) device: Option<String>,
-    /// Compare each kernel with its meaning, even where the outputs agree
+    /// Compare each kernel with its meaning, even where the outputs agree; the five furthest off are listed
     #[arg(long)]
     pub(crate) each_kernel: bool,
     #[arg(long)]

@@ -46,6 +46,11 @@ fn text(r: &VerifyReport) -> String {
             out += &format!("    output {:?} {}: {what}\n", o.name, o.ty);
         }
     }
+    let mut worst: Vec<_> = r.kernels.iter().collect();
+    worst.sort_by(|a, b| b.of_largest.total_cmp(&a.of_largest));
+    for k in worst.iter().take(5) {
+        out += &format!("  {:<11} max abs error {:.3e}, {:.1e} of the largest element\n", k.kernel, k.max_abs_err, k.of_largest);
+    }
     if let Some(k) = &r.kernel {
         out += &format!("  first kernel that differs from its meaning: {} ({})\n", k.kernel, k.detail);
         for n in &k.nodes {

@@ -30,6 +30,8 @@ pub struct VerifyReport {
     pub first_difference: Option<String>,
     /// The first kernel that differs from its meaning, and the model's nodes behind it.
     pub kernel: Option<KernelFault>,
+    /// With `each_kernel`: how far every launch is from its meaning, in launch order.
+    pub kernels: Vec<KernelCheck>,
     /// What the compiled model runs where.
     pub launches: usize,
     pub device_flops: u64,
@@ -52,6 +54,15 @@ pub struct OutputReport {
     pub name: String,
     pub ty: String,
     pub difference: Difference,
+}
+
+/// One launch beside its meaning, on the inputs it got.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct KernelCheck {
+    pub kernel: String,
+    /// Largest |a − b|, and that as a share of the output's largest magnitude.
+    pub max_abs_err: f64,
+    pub of_largest: f64,
 }
 
 #[derive(Clone, Debug, serde::Serialize)]
@@ -115,7 +126,7 @@ pub fn verify(compiler: &Compiler, model: &Path, target: &str, options: &VerifyO
     stages.push(stage(device_name, &got, &want));
     let first_difference = stages.iter().find(|s| !s.agree).map(|s| s.stage.clone());
     let device_wrong = stages.last().is_some_and(|s| !s.agree);
-    let kernel = if device_wrong || options.each_kernel { first_kernel(&mut runner, &inputs)? } else { None };
+    let (kernels, kernel) = if device_wrong || options.each_kernel { check_kernels(&mut runner, &inputs)? } else { (vec![], None) };
     let report = &compiled.manifest.report;
     Ok(VerifyReport {
         model: compiled.manifest.model.clone(),
@@ -125,6 +136,7 @@ pub fn verify(compiler: &Compiler, model: &Path, target: &str, options: &VerifyO
         stages,
         first_difference,
         kernel,
+        kernels: if options.each_kernel { kernels } else { vec![] },
         launches: report.launches,
         device_flops: report.device_flops,
         host_flops: report.host_flops,
@@ -144,35 +156,36 @@ fn stage(name: &str, got: &[(String, Tensor)], want: &[(String, Tensor)]) -> Sta
     r
 }
 
-/// Runs again, each kernel beside its meaning on the inputs it got.
-fn first_kernel(runner: &mut Runner, inputs: &[(String, Tensor)]) -> Result<Option<KernelFault>, Diagnostics> {
+/// Runs again, each kernel beside its meaning on the inputs it got; the second part is the first that differs.
+fn check_kernels(runner: &mut Runner, inputs: &[(String, Tensor)]) -> Result<(Vec<KernelCheck>, Option<KernelFault>), Diagnostics> {
     let m: Manifest = runner.manifest().clone();
-    let mut found: Option<KernelFault> = None;
+    let (mut checks, mut found): (Vec<KernelCheck>, Option<KernelFault>) = (vec![], None);
     runner.run_watched(
         inputs,
         Some(&mut |step, ins, outs| {
             let PlanStep::Launch { kernel, .. } = step else { return Ok(()) };
-            if found.is_some() {
-                return Ok(());
-            }
             let k = &m.kernels[*kernel];
             let shaped: Vec<Tensor> = ins.iter().zip(&k.spec.inputs).map(|(t, ty)| reshaped(t, ty)).collect();
             let want = kernel_eval::eval(&k.spec, &shaped).map_err(|e| Diagnostic::error("E0901", format!("{}: {e}", k.name)))?;
+            let mut check = KernelCheck { kernel: k.name.clone(), max_abs_err: 0.0, of_largest: 0.0 };
             for (i, (g, w)) in outs.iter().zip(&want).enumerate() {
                 let d = compare(&reshaped(g, &w.ty()), w);
-                if !d.agree {
+                let top = w.to_f64s().iter().filter(|v| v.is_finite()).fold(0.0f64, |m, v| m.max(v.abs()));
+                check.max_abs_err = check.max_abs_err.max(d.max_abs);
+                check.of_largest = check.of_largest.max(if top > 0.0 { d.max_abs / top } else { 0.0 });
+                if !d.agree && found.is_none() {
                     found = Some(KernelFault {
                         kernel: k.name.clone(),
                         nodes: k.origin.leaves().iter().map(|o| o.to_string()).collect(),
                         detail: format!("output {i}: {} of {} elements differ, by up to {:.3e}", d.wrong, w.len(), d.max_abs),
                     });
-                    break;
                 }
             }
+            checks.push(check);
             Ok(())
         }),
     )?;
-    Ok(found)
+    Ok((checks, found))
 }
 
 fn reshaped(t: &Tensor, ty: &tahoma_core::TensorType) -> Tensor {

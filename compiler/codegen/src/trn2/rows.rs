@@ -6,7 +6,7 @@ use super::{Arguments, Lower, tile_type};
 use tahoma_core::DType;
 use tahoma_core::kernel::{Access, Guard, Load, RowStep, Rows, Store};
 use tahoma_core::op::Monoid;
-use tahoma_machine::trn2::{Affine, Builder, Instr, TRN2, Tile};
+use tahoma_machine::trn2::{Access as TileAccess, Affine, Builder, Instr, Sub, TRN2, Tile};
 
 /// Elements per partition that a tile of a map has at most: long enough for full DMA rate, short enough to double buffer.
 const MAP_WIDTH: usize = 2048;
@@ -402,12 +402,39 @@ fn rows(b: &mut Builder, args: &Arguments, r: &Rows) -> Lower<()> {
     })
 }
 
+/// Elements from which a sum is taken in blocks: below, the further instruction costs more than the rounding it saves.
+const BLOCKED_SUM: usize = 64;
+
+/// The row's reduction. A long sum adds blocks of about √n elements and then their sums, so that rounding grows with √n, not with n
+/// (the engine adds one element after another in fp32; Higham, *The accuracy of floating point summation*, 1993).
 fn reduce(e: &mut Emitter, m: Monoid, x: &Tile) -> Lower<Tile> {
-    let t = e.new_tile(false, DType::F32);
-    let op = combine(m)?;
     if !matches!(m, Monoid::Sum | Monoid::Max | Monoid::Min | Monoid::Prod) {
         return Err("a reduction of bools".into());
     }
-    e.b.emit(Instr::new("tensor_reduce").with("dst", &t).with("op", op).with("data", x).with("axis", vec![1i64]));
+    let op = combine(m)?;
+    let of = |dst: TileAccess, data: TileAccess, axis: i64| {
+        Instr::new("tensor_reduce").with("dst", dst).with("op", op).with("data", data).with("axis", vec![axis])
+    };
+    let t = e.new_tile(false, DType::F32);
+    let (p, n) = (e.partitions, x.free());
+    if m != Monoid::Sum || n < BLOCKED_SUM {
+        e.b.emit(of(t.all(), x.all(), 1));
+        return Ok(t);
+    }
+    let root = n.isqrt();
+    let block = (root..=2 * root).find(|b| n.is_multiple_of(*b)).unwrap_or(root);
+    let (blocks, rest) = (n / block, n % block);
+    let part = e.b.sbuf("s", DType::F32, &[p, blocks + usize::from(rest > 0)]);
+    let rows = [n as i64, p as i64];
+    e.b.emit(of(
+        part.at(&[Sub::range(0i64, p), Sub::range(0i64, blocks)]),
+        x.ap(&[rows, [block as i64, blocks as i64], [1, block as i64]], 0i64),
+        2,
+    ));
+    if rest > 0 {
+        let tail = x.at(&[Sub::range(0i64, p), Sub::range((n - rest) as i64, rest)]);
+        e.b.emit(of(part.at(&[Sub::range(0i64, p), Sub::range(blocks as i64, 1)]), tail, 1));
+    }
+    e.b.emit(of(t.all(), part.all(), 1));
     Ok(t)
 }
