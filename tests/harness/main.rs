@@ -2,5 +2,6 @@
 
 mod artifact;
 mod block;
+mod branch;
 mod conformance;
 mod models;

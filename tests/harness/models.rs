@@ -1,6 +1,7 @@
 //! Real, unmodified models: the interpreter, the NeuronCore simulator and the PTX emulator give what the models' own runtimes give.
 
 use tahoma::{Compiler, Tensor, interp, model};
+use tahoma_core::artifact::PlanStep;
 use tahoma_tests::{Oracle, minilm, oracle};
 
 /// Largest |a − b| over one output.
@@ -36,18 +37,13 @@ fn on_interpreter(o: &Oracle) {
 }
 
 fn on_target(o: &Oracle, target: &str, device: &str) {
-    // A whole-number scalar (silero's sampling rate) decides the branch: it is fixed, as `--constant sr=…` does.
-    let (fixed, inputs): (Vec<_>, Vec<_>) = o.inputs.iter().cloned().partition(|(_, t)| t.rank() == 0 && !t.dtype().is_float());
-    let mut compiler = Compiler::new(&o.model).target(target).shapes_of(&inputs);
-    for (name, value) in fixed {
-        compiler = compiler.input_value(&name, value);
-    }
+    let compiler = Compiler::new(&o.model).target(target).shapes_of(&o.inputs);
     let c = compiler.compile().unwrap_or_else(|d| panic!("{d}"));
     let r = &c.manifest.report;
     let share = r.device_flops as f64 / (r.device_flops + r.host_flops).max(1) as f64;
     println!("{target}: {} launches, {:.2} % of the flops on the device; on the host: {:?}", r.launches, 100.0 * share, r.host_ops);
     assert!(share >= 0.9, "{target}: only {:.1} % on the device: {:?}", 100.0 * share, r.host_ops);
-    let (got, _) = c.run(&inputs, device).unwrap_or_else(|d| panic!("{d}"));
+    let (got, _) = c.run(&o.inputs, device).unwrap_or_else(|d| panic!("{d}"));
     agree(o, &got, device);
 }
 
@@ -60,6 +56,18 @@ macro_rules! models { ($($name:ident $oracle:expr;)*) => { $(mod $name {
     #[test]
     fn on_hopper() { on_target(&$oracle, "sm_90a", "ptx-emu") }
 })* } }
+
+/// The same model with its sampling rate fixed, as `--constant sr=…` does: the branch is gone, and so is the step that chooses.
+#[test]
+fn a_fixed_input_leaves_no_branch() {
+    let o = oracle("vad-op18");
+    let (rate, inputs): (Vec<_>, Vec<_>) = o.inputs.iter().cloned().partition(|(n, _)| n == "sr");
+    let compiler = Compiler::new(&o.model).target("trn2").shapes_of(&inputs).input_value("sr", rate[0].1.clone());
+    let c = compiler.compile().unwrap_or_else(|d| panic!("{d}"));
+    assert!(c.manifest.run.iter().all(|s| !matches!(s, PlanStep::If { .. })));
+    let (got, _) = c.run(&inputs, "trn2-sim").unwrap_or_else(|d| panic!("{d}"));
+    agree(&o, &got, "trn2-sim");
+}
 
 models! {
     ocr_detector oracle("ocr-det");

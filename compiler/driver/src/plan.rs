@@ -3,14 +3,18 @@
 //! ```text
 //! constants, weights, and ops on those alone   load steps (recipes)
 //! call of a kernel function                    launch; if the target refuses it, its ops one by one
+//! if                                           both branches planned in line, one taken at run time
 //! reshape of known shape                       another view of the same buffer
 //! any other op                                 launch of a kernel of its own, or a host step with the reason
 //! ```
 //!
 //! Equal kernels are lowered once; lowering runs in parallel.
 
+mod inline;
+
 use crate::flops;
 use crate::target::Lowered;
+use inline::{Block, Inlined};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -94,7 +98,7 @@ impl Kernels<'_> {
 pub fn plan(program: &Program, lower: Lower) -> Result<Plan, Diagnostic> {
     let mut kernels = Kernels { lower, by_spec: HashMap::new(), all: vec![] };
     let called = judge_calls(program, &mut kernels);
-    let main = flatten(program, &called)?;
+    let Inlined { graph: main, top, branches } = inline::inline(program, &|f| called.get(f).is_some_and(|v| v.is_ok()))?;
     let constant = constants(&main);
     let uniform = uniform_constants(&main);
 
@@ -116,52 +120,47 @@ pub fn plan(program: &Program, lower: Lower) -> Result<Plan, Diagnostic> {
     let single: HashMap<usize, (Verdict, &Vec<usize>)> =
         singles.iter().zip(verdicts).zip(&graphs).map(|((&i, v), g)| (i, (v, &g.1))).collect();
 
-    let mut p =
-        Planner { program, main: &main, plan: Plan::default(), buffers: HashMap::new(), launched: HashMap::new(), host: BTreeMap::new() };
+    let mut p = Planner {
+        program,
+        main: &main,
+        kernels: &kernels,
+        called: &called,
+        constant: &constant,
+        single: &single,
+        branches: &branches,
+        plan: Plan::default(),
+        buffers: HashMap::new(),
+        weights: HashMap::new(),
+        launched: HashMap::new(),
+        host: BTreeMap::new(),
+    };
     p.inputs();
-    for (i, n) in main.nodes.iter().enumerate() {
-        if n.op.name == "weight" {
-            let b = p.fresh(n.results[0]);
-            p.plan.weights.push((n.attrs.str("name").unwrap_or_default().to_string(), b));
-        } else if let Some((x, r)) = free_reshape(&main, n) {
-            p.alias(x, r)?;
-        } else if constant[i] {
-            p.host(n, true, "")?;
-        } else if let Some(k) = n.attrs.func("callee").and_then(|f| called.get(f)) {
-            // Refused calls were flattened away.
-            let k = *k.as_ref().map_err(|e| fault(e))?;
-            p.launch(n, k, &n.operands, &kernels)?;
-        } else {
-            match single.get(&i) {
-                Some((Ok(k), args)) => {
-                    let args: Vec<ValueId> = args.iter().map(|&a| n.operands[a]).collect();
-                    p.launch(n, *k, &args, &kernels)?;
-                }
-                Some((Err(why), _)) => p.host(n, false, why)?,
-                None => p.host(n, false, reason(n))?,
-            }
+    p.block(&top)?;
+    let (plan, launched) = p.finish(&top)?;
+    Ok(with_kernels(plan, &launched, kernels))
+}
+
+/// The plan with the kernels that it launches.
+fn with_kernels(mut plan: Plan, launched: &HashMap<usize, usize>, kernels: Kernels) -> Plan {
+    let mut used: Vec<Option<PlannedKernel>> = (0..launched.len()).map(|_| None).collect();
+    for (i, (spec, origin, lowered)) in kernels.all.into_iter().enumerate() {
+        if let (Some(&at), Ok(lowered)) = (launched.get(&i), lowered) {
+            used[at] = Some(PlannedKernel { spec, lowered, origin });
         }
     }
-    p.finish(kernels)
+    plan.kernels = used.into_iter().flatten().collect();
+    plan
 }
 
 fn fault(why: &str) -> Diagnostic {
     Diagnostic::error("E0901", format!("planning: {why}"))
 }
 
-/// Why an op that was not tried has no kernel.
-fn reason(n: &Node) -> &'static str {
-    match n.op.kind {
-        Kind::Structure => "control flow runs on the host; --constant fixes an input that decides it",
-        _ => "no kernel form",
-    }
-}
-
-/// Verdict of every function that `main` calls.
+/// Verdict of every function that is called from `main` or from a branch.
 fn judge_calls(program: &Program, kernels: &mut Kernels) -> BTreeMap<String, Verdict> {
     let mut origins: BTreeMap<&str, Arc<Origin>> = BTreeMap::new();
     let mut order = vec![];
-    for n in &program.main().nodes {
+    for n in inline::reached(program).into_iter().flat_map(|g| &g.nodes) {
         if let ("call", Some(f)) = (n.op.name, n.attrs.func("callee"))
             && !origins.contains_key(f)
             && program.functions.contains_key(f)
@@ -188,42 +187,6 @@ fn call_origin(program: &Program, n: &Node, f: &str) -> Arc<Origin> {
         return n.origin.clone();
     }
     Arc::new(Origin::fuse("kernel", program.functions[f].nodes.iter().map(|n| n.origin.clone())))
-}
-
-/// `main` with calls that have no kernel replaced by the ops of the function.
-fn flatten(program: &Program, called: &BTreeMap<String, Verdict>) -> Result<Graph, Diagnostic> {
-    let mut main = program.main().clone();
-    let mut nodes = vec![];
-    for n in std::mem::take(&mut main.nodes) {
-        let refused = n.op.name == "call" && n.attrs.func("callee").and_then(|f| called.get(f)).is_none_or(|v| v.is_err());
-        if !refused || n.op.name != "call" {
-            nodes.push(n);
-            continue;
-        }
-        let f = n.attrs.func("callee").unwrap_or_default();
-        let g = program.functions.get(f).ok_or_else(|| fault(&format!("no function @{f}")))?;
-        let mut map: HashMap<ValueId, ValueId> = g.inputs.iter().map(|p| p.value).zip(n.operands.iter().copied()).collect();
-        for (o, r) in g.outputs.iter().zip(&n.results) {
-            // An output that is an input, or that is given twice, would need a copy; kernels never have one.
-            if map.insert(o.value, *r).is_some() {
-                return Err(fault(&format!("@{f} passes a value through")));
-            }
-        }
-        for m in &g.nodes {
-            for r in &m.results {
-                map.entry(*r).or_insert_with(|| {
-                    main.types.push(g.ty(*r).clone());
-                    ValueId(main.types.len() as u32 - 1)
-                });
-            }
-            let mut m = m.clone();
-            m.operands.iter_mut().for_each(|v| *v = map[v]);
-            m.results.iter_mut().for_each(|v| *v = map[v]);
-            nodes.push(m);
-        }
-    }
-    main.nodes = nodes;
-    Ok(main)
 }
 
 /// Which nodes depend on no input.
@@ -290,19 +253,113 @@ fn free_reshape(g: &Graph, n: &Node) -> Option<(ValueId, ValueId)> {
     (free && g.ty(x).dtype == g.ty(r).dtype).then_some((x, r))
 }
 
+/// Single ops that were tried as kernels, with which operands are the kernel's arguments.
+type Singles<'a> = HashMap<usize, (Verdict, &'a Vec<usize>)>;
+
+/// Host ops by name and reason: how many, and their operations.
+type HostOps = BTreeMap<(String, String), (usize, u64)>;
+
 struct Planner<'a> {
     program: &'a Program,
     main: &'a Graph,
+    kernels: &'a Kernels<'a>,
+    called: &'a BTreeMap<String, Verdict>,
+    constant: &'a [bool],
+    single: &'a Singles<'a>,
+    branches: &'a HashMap<usize, [Block; 2]>,
     plan: Plan,
-    /// Buffer of each value.
+    /// Buffer of each value, and of each weight.
     buffers: HashMap<ValueId, usize>,
+    weights: HashMap<String, usize>,
     /// Index in the plan of each kernel that is launched.
     launched: HashMap<usize, usize>,
-    /// Host ops by name and reason.
-    host: BTreeMap<(String, String), (usize, u64)>,
+    host: HostOps,
 }
 
 impl Planner<'_> {
+    fn block(&mut self, block: &Block) -> Result<(), Diagnostic> {
+        block.nodes.iter().try_for_each(|&i| self.node(i))
+    }
+    fn node(&mut self, i: usize) -> Result<(), Diagnostic> {
+        let n = &self.main.nodes[i];
+        if n.op.name == "weight" {
+            self.weight(n.attrs.str("name").unwrap_or_default(), n.results[0]);
+        } else if let Some((x, r)) = free_reshape(self.main, n) {
+            self.alias(x, r)?;
+        } else if self.constant[i] {
+            self.host(n, true, "")?;
+        } else if let Some(branches) = self.branches.get(&i) {
+            self.choice(n, branches)?;
+        } else if let Some(k) = n.attrs.func("callee").and_then(|f| self.called.get(f)) {
+            // Refused calls were put in line.
+            let k = *k.as_ref().map_err(|e| fault(e))?;
+            self.launch(n, k, &n.operands)?;
+        } else {
+            match self.single.get(&i) {
+                Some((Ok(k), args)) => {
+                    let args: Vec<ValueId> = args.iter().map(|&a| n.operands[a]).collect();
+                    self.launch(n, *k, &args)?;
+                }
+                Some((Err(why), _)) => self.host(n, false, why)?,
+                None => self.host(n, false, "no kernel form")?,
+            }
+        }
+        Ok(())
+    }
+    fn weight(&mut self, name: &str, v: ValueId) {
+        if let Some(&b) = self.weights.get(name) {
+            self.buffers.insert(v, b);
+            return;
+        }
+        let b = self.fresh(v);
+        self.weights.insert(name.into(), b);
+        self.plan.weights.push((name.to_string(), b));
+    }
+    /// A step that runs one of two branches. The report counts the dearer one: a run takes at most that.
+    fn choice(&mut self, n: &Node, branches: &[Block; 2]) -> Result<(), Diagnostic> {
+        let cond = self.buffer(n.operands[0])?;
+        let (outer, before, host) =
+            (std::mem::take(&mut self.plan.run), std::mem::take(&mut self.plan.report), std::mem::take(&mut self.host));
+        let mut done = vec![];
+        for b in branches {
+            self.block(b)?;
+            let results = b.results.iter().map(|&v| self.buffer(v)).collect::<Result<_, _>>()?;
+            let steps = std::mem::take(&mut self.plan.run);
+            let report = std::mem::take(&mut self.plan.report);
+            done.push((Branch { steps, results }, report, std::mem::take(&mut self.host)));
+        }
+        let [(then, a, host_a), (otherwise, b, host_b)] = <[_; 2]>::try_from(done).map_err(|_| fault("a branch was lost"))?;
+        let first = (a.device_flops + a.host_flops, a.launches) >= (b.device_flops + b.host_flops, b.launches);
+        let (dearer, its_host) = if first { (a, host_a) } else { (b, host_b) };
+        (self.plan.run, self.host) = (outer, host);
+        self.plan.report = before;
+        let r = &mut self.plan.report;
+        r.launches += dearer.launches;
+        r.device_flops += dearer.device_flops;
+        r.host_flops += dearer.host_flops;
+        r.predicted_ns += dearer.predicted_ns;
+        for (key, (count, flops)) in its_host {
+            let e = self.host.entry(key).or_default();
+            *e = (e.0 + count, e.1 + flops);
+        }
+        let mut inputs = vec![cond];
+        for b in [&then, &otherwise] {
+            self.outside(b, &mut inputs);
+        }
+        let outputs = n.results.iter().map(|&v| self.fresh(v)).collect();
+        self.plan.run.push(PlanStep::If { inputs, then, otherwise, outputs });
+        Ok(())
+    }
+    /// Adds the buffers, made outside, that a branch reads.
+    fn outside(&self, b: &Branch, inputs: &mut Vec<usize>) {
+        let root = |b: usize| self.plan.buffers[b].alias.unwrap_or(b);
+        let made: Vec<usize> = b.steps.iter().flat_map(PlanStep::outputs).copied().collect();
+        for r in b.steps.iter().flat_map(PlanStep::inputs).chain(&b.results).map(|&b| root(b)) {
+            if !made.contains(&r) && !inputs.iter().any(|&i| root(i) == r) {
+                inputs.push(r);
+            }
+        }
+    }
     fn inputs(&mut self) {
         for p in &self.main.inputs {
             let buffer = self.fresh(p.value);
@@ -324,13 +381,13 @@ impl Planner<'_> {
         self.plan.buffers[b].alias = Some(root);
         Ok(())
     }
-    fn launch(&mut self, n: &Node, kernel: usize, args: &[ValueId], kernels: &Kernels) -> Result<(), Diagnostic> {
+    fn launch(&mut self, n: &Node, kernel: usize, args: &[ValueId]) -> Result<(), Diagnostic> {
         let inputs = args.iter().map(|&v| self.buffer(v)).collect::<Result<_, _>>()?;
         let outputs = n.results.iter().map(|&v| self.fresh(v)).collect();
         let next = self.launched.len();
         let index = *self.launched.entry(kernel).or_insert(next);
         self.plan.run.push(PlanStep::Launch { kernel: index, inputs, outputs });
-        let (spec, _, lowered) = &kernels.all[kernel];
+        let (spec, _, lowered) = &self.kernels.all[kernel];
         let r = &mut self.plan.report;
         r.launches += 1;
         r.device_flops += spec.flops();
@@ -366,8 +423,9 @@ impl Planner<'_> {
         for n in &g.nodes {
             if n.op.name == "weight" {
                 let w = n.attrs.str("name").unwrap_or_default();
-                if self.plan.weights.iter().all(|(have, _)| have != w) {
+                if !self.weights.contains_key(w) {
                     self.plan.buffers.push(BufferDef { ty: g.ty(n.results[0]).clone(), alias: None });
+                    self.weights.insert(w.into(), self.plan.buffers.len() - 1);
                     self.plan.weights.push((w.to_string(), self.plan.buffers.len() - 1));
                 }
             }
@@ -378,21 +436,15 @@ impl Planner<'_> {
             }
         }
     }
-    fn finish(mut self, kernels: Kernels) -> Result<Plan, Diagnostic> {
-        for o in &self.main.outputs {
-            let buffer = self.buffer(o.value)?;
+    /// The plan, and which kernels it launches.
+    fn finish(mut self, top: &Block) -> Result<(Plan, HashMap<usize, usize>), Diagnostic> {
+        for (o, &v) in self.main.outputs.iter().zip(&top.results) {
+            let buffer = self.buffer(v)?;
             self.plan.outputs.push(BufferPort { name: o.name.clone(), buffer });
         }
-        let mut used: Vec<Option<PlannedKernel>> = (0..self.launched.len()).map(|_| None).collect();
-        for (i, (spec, origin, lowered)) in kernels.all.into_iter().enumerate() {
-            if let (Some(&at), Ok(lowered)) = (self.launched.get(&i), lowered) {
-                used[at] = Some(PlannedKernel { spec, lowered, origin });
-            }
-        }
-        self.plan.kernels = used.into_iter().flatten().collect();
         let host = self.host.into_iter();
         self.plan.report.host_ops = host.map(|((op, reason), (count, flops))| HostOp { op, count, flops, reason }).collect();
         self.plan.report.host_ops.sort_by_key(|h| std::cmp::Reverse(h.flops));
-        Ok(self.plan)
+        Ok((self.plan, self.launched))
     }
 }

@@ -25,7 +25,7 @@ use crate::kernel::Former;
 use crate::language::Node;
 use crate::net::{Net, Use};
 use egg::{Id, Runner, SimpleScheduler, StopReason};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tahoma_core::artifact::Numerics;
@@ -104,6 +104,37 @@ impl Report {
     pub fn rules_used(&self) -> BTreeMap<String, u64> {
         self.rules.iter().filter(|(_, u)| u.used > 0).map(|(n, u)| (n.clone(), u.used as u64)).collect()
     }
+    /// Adds what was done to another function of the program. Predicted times add up as if both ran.
+    fn add(&mut self, other: Report) {
+        for (name, u) in other.rules {
+            let mine = self.rules.entry(name).or_default();
+            *mine = RuleUse { fired: mine.fired + u.fired, used: mine.used + u.used };
+        }
+        self.iterations += other.iterations;
+        self.e_nodes += other.e_nodes;
+        self.e_classes += other.e_classes;
+        if other.stopped != "saturated" {
+            self.stopped = other.stopped;
+        }
+        self.bodies_tried += other.bodies_tried;
+        self.bodies_refused += other.bodies_refused;
+        self.unfused_ns += other.unfused_ns;
+        self.greedy_ns += other.greedy_ns;
+        self.chosen_ns += other.chosen_ns;
+        self.launches += other.launches;
+        self.functions += other.functions;
+        for (op, n) in other.host_ops {
+            *self.host_ops.entry(op).or_default() += n;
+        }
+        for (phase, t) in other.phases {
+            match self.phases.iter_mut().find(|p| p.0 == phase) {
+                Some(p) => p.1 += t,
+                None => self.phases.push((phase, t)),
+            }
+        }
+        self.proofs.extend(other.proofs);
+        self.faults.extend(other.faults);
+    }
 }
 
 struct Clock<'r> {
@@ -118,12 +149,39 @@ impl Clock<'_> {
     }
 }
 
-/// The cheapest program found that computes the same outputs.
+/// The cheapest program found that computes the same outputs: `main`, and each branch of an `if` in it by itself.
 ///
 /// `main` of the result holds calls of kernel functions `k0…` (attribute `kernel = "contract" | "rows"`), ops for the host, free
 /// reshapes, and recipes on weights. Equal kernels share a function. Other functions of the program are kept as they are.
 /// Errors: only faults of ours (E0901); a rule that misbehaves is left out and told in the report.
 pub fn optimize(program: &Program, options: &Options) -> Result<(Program, Report), Diagnostic> {
+    let (mut program, mut report) = optimize_main(program, options)?;
+    let (mut done, mut open) = (BTreeSet::new(), branches(program.main()));
+    while let Some(name) = open.pop() {
+        if !done.insert(name.clone()) {
+            continue;
+        }
+        // The branch stands in as `main` while it is optimised; names of kernels stay single that way.
+        let Some(branch) = program.functions.remove(&name) else { continue };
+        let Some(main) = program.functions.insert(Program::MAIN.into(), branch) else { continue };
+        let (mut optimised, inner) = optimize_main(&program, options)?;
+        if let Some(branch) = optimised.functions.insert(Program::MAIN.into(), main) {
+            open.extend(branches(&branch));
+            optimised.functions.insert(name, branch);
+        }
+        program = optimised;
+        report.add(inner);
+    }
+    Ok((program, report))
+}
+
+/// Functions that an `if` of a graph may run.
+fn branches(g: &Graph) -> Vec<String> {
+    let ifs = g.nodes.iter().filter(|n| n.op.name == "if");
+    ifs.flat_map(|n| ["then", "else"].map(|b| n.attrs.func(b).map(String::from))).flatten().collect()
+}
+
+fn optimize_main(program: &Program, options: &Options) -> Result<(Program, Report), Diagnostic> {
     let mut report = Report::default();
     let mut phases = vec![];
     let mut clock = Clock { last: Instant::now(), phases: &mut phases };

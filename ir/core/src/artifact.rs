@@ -101,6 +101,38 @@ pub enum PlanStep {
         #[serde(default)]
         origin: Arc<Origin>,
     },
+    /// Runs one of two branches, as a bool of one element says.
+    If {
+        /// The bool, then every buffer made outside that either branch reads.
+        inputs: Vec<usize>,
+        then: Branch,
+        otherwise: Branch,
+        /// One for each result of the branch that ran.
+        outputs: Vec<usize>,
+    },
+}
+
+/// Steps that run only when their branch is taken. What they make is seen nowhere else.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Branch {
+    pub steps: Vec<PlanStep>,
+    /// Buffers, made in the branch or outside, whose values the step's outputs get.
+    pub results: Vec<usize>,
+}
+
+impl PlanStep {
+    /// Buffers that must have a value before the step.
+    pub fn inputs(&self) -> &[usize] {
+        match self {
+            PlanStep::Launch { inputs, .. } | PlanStep::Host { inputs, .. } | PlanStep::If { inputs, .. } => inputs,
+        }
+    }
+    /// Buffers that the step gives a value.
+    pub fn outputs(&self) -> &[usize] {
+        match self {
+            PlanStep::Launch { outputs, .. } | PlanStep::Host { outputs, .. } | PlanStep::If { outputs, .. } => outputs,
+        }
+    }
 }
 
 /// One compiled kernel.

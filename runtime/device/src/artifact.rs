@@ -156,62 +156,81 @@ pub(crate) fn tensor_of(m: &Manifest, w: &WeightRef, weights: &dyn WeightBytes) 
 /// Checks everything the runner relies on: indices, types of launches, and that each buffer is made once, before it is read.
 pub fn check(m: &Manifest) -> Result<(), Diagnostic> {
     let count = m.buffers.len();
-    let known = |b: usize, what: &str| if b < count { Ok(()) } else { Err(malformed(format!("{what} names buffer {b} of {count}"))) };
     for (i, b) in m.buffers.iter().enumerate() {
         if let Some(a) = b.alias {
-            known(a, "an alias")?;
+            known(m, a, "an alias")?;
             let root = &m.buffers[a];
             if root.alias.is_some() || root.ty.dtype != b.ty.dtype || root.ty.bytes().is_none() || root.ty.bytes() != b.ty.bytes() {
                 return Err(malformed(format!("buffer {i} is no other view of buffer {a}")));
             }
         }
     }
-    let root = |b: usize| m.buffers[b].alias.unwrap_or(b);
     let mut made = vec![false; count];
-    let make = |made: &mut Vec<bool>, b: usize, what: &str| -> Result<(), Diagnostic> {
-        known(b, what)?;
-        if m.buffers[b].alias.is_some() || std::mem::replace(&mut made[b], true) {
-            return Err(malformed(format!("buffer {b} is made twice")));
-        }
-        Ok(())
-    };
     for w in &m.weights {
-        make(&mut made, w.buffer, "a weight")?;
+        make(m, &mut made, w.buffer, "a weight")?;
         if m.buffers[w.buffer].ty.bytes() != Some(w.bytes) {
             return Err(malformed(format!("weight {:?} has {} bytes, which is no {}", w.name, w.bytes, m.buffers[w.buffer].ty)));
         }
     }
-    let steps = |made: &mut Vec<bool>, steps: &[PlanStep]| -> Result<(), Diagnostic> {
-        for s in steps {
-            let (inputs, outputs) = match s {
-                PlanStep::Launch { inputs, outputs, .. } | PlanStep::Host { inputs, outputs, .. } => (inputs, outputs),
-            };
-            for &b in inputs {
-                known(b, "a step")?;
-                if !made[root(b)] {
-                    return Err(malformed(format!("buffer {b} is read before it is made")));
-                }
-            }
-            for &b in outputs {
-                make(made, b, "a step")?;
-            }
-            check_step(m, s, inputs, outputs)?;
-        }
-        Ok(())
-    };
-    steps(&mut made, &m.load)?;
-    if m.load.iter().any(|s| matches!(s, PlanStep::Launch { .. })) {
-        return Err(malformed("a launch among the load steps"));
+    check_steps(m, &m.load, &mut made, 0)?;
+    if m.load.iter().any(|s| !matches!(s, PlanStep::Host { .. })) {
+        return Err(malformed("a launch or a branch among the load steps"));
     }
     for p in &m.inputs {
-        make(&mut made, p.buffer, "an input")?;
+        make(m, &mut made, p.buffer, "an input")?;
     }
-    steps(&mut made, &m.run)?;
-    for p in &m.outputs {
-        known(p.buffer, "an output")?;
-        if !made[root(p.buffer)] {
-            return Err(malformed(format!("output {:?} is never made", p.name)));
+    check_steps(m, &m.run, &mut made, 0)?;
+    m.outputs.iter().try_for_each(|p| read(m, &made, p.buffer, &format!("output {:?}", p.name)))
+}
+
+/// Deepest nesting of branches.
+const MAX_DEPTH: usize = 64;
+
+fn known(m: &Manifest, b: usize, what: &str) -> Result<(), Diagnostic> {
+    let count = m.buffers.len();
+    if b < count { Ok(()) } else { Err(malformed(format!("{what} names buffer {b} of {count}"))) }
+}
+
+fn make(m: &Manifest, made: &mut [bool], b: usize, what: &str) -> Result<(), Diagnostic> {
+    known(m, b, what)?;
+    if m.buffers[b].alias.is_some() || std::mem::replace(&mut made[b], true) {
+        return Err(malformed(format!("buffer {b} is made twice")));
+    }
+    Ok(())
+}
+
+fn read(m: &Manifest, made: &[bool], b: usize, what: &str) -> Result<(), Diagnostic> {
+    known(m, b, what)?;
+    if made[m.buffers[b].alias.unwrap_or(b)] { Ok(()) } else { Err(malformed(format!("{what} reads buffer {b} before it is made"))) }
+}
+
+/// Steps in order: each buffer is made once, before it is read; what a branch makes is seen in that branch only.
+fn check_steps(m: &Manifest, steps: &[PlanStep], made: &mut [bool], depth: usize) -> Result<(), Diagnostic> {
+    if depth > MAX_DEPTH {
+        return Err(malformed(format!("branches are nested more than {MAX_DEPTH} deep")));
+    }
+    for s in steps {
+        s.inputs().iter().try_for_each(|&b| read(m, made, b, "a step"))?;
+        if let PlanStep::If { inputs, then, otherwise, outputs } = s {
+            let given: Vec<usize> = inputs.iter().map(|&b| m.buffers[b].alias.unwrap_or(b)).collect();
+            for branch in [then, otherwise] {
+                // What the step does not list is not there; what was made outside is not made again.
+                let mut inside = made.to_vec();
+                check_steps(m, &branch.steps, &mut inside, depth + 1)?;
+                branch.results.iter().try_for_each(|&b| read(m, &inside, b, "a branch"))?;
+                let own: Vec<usize> = branch.steps.iter().flat_map(PlanStep::outputs).copied().collect();
+                let reads = branch.steps.iter().flat_map(PlanStep::inputs).chain(&branch.results).map(|&b| m.buffers[b].alias.unwrap_or(b));
+                if reads.into_iter().any(|b| !own.contains(&b) && !given.contains(&b)) {
+                    return Err(malformed("a branch reads a buffer that its step does not name"));
+                }
+                let fits = |(&o, &r): (&usize, &usize)| m.buffers.get(o).is_some_and(|o| o.ty.dtype == m.buffers[r].ty.dtype);
+                if branch.results.len() != outputs.len() || !outputs.iter().zip(&branch.results).all(fits) {
+                    return Err(malformed("a branch gives other results than its step"));
+                }
+            }
         }
+        s.outputs().iter().try_for_each(|&b| make(m, made, b, "a step"))?;
+        check_step(m, s, s.inputs(), s.outputs())?;
     }
     Ok(())
 }
@@ -241,6 +260,12 @@ fn check_step(m: &Manifest, s: &PlanStep, inputs: &[usize], outputs: &[usize]) -
                         return Err(malformed(format!("no function @{f}")));
                     }
                 }
+            }
+        }
+        PlanStep::If { .. } => {
+            let cond = inputs.first().map(|&b| &m.buffers[b].ty);
+            if cond.is_none_or(|t| t.dtype != tahoma_core::DType::Bool) {
+                return Err(malformed("a branch without a bool to decide it"));
             }
         }
     }

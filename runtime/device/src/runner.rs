@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
-use tahoma_core::artifact::{Manifest, PlanStep};
+use tahoma_core::artifact::{Branch, Manifest, PlanStep};
 use tahoma_core::eval::Weights;
 use tahoma_core::graph::Node;
 use tahoma_core::op::{EvalArgs, Kind};
@@ -66,8 +66,8 @@ pub struct Runner {
     values: Vec<Value>,
     /// Roots made by loading.
     constant: Vec<bool>,
-    /// Roots to drop after each step of the run.
-    last_use: Vec<Vec<usize>>,
+    /// What to drop after each step of the run.
+    uses: Arc<Uses>,
     /// Functions that host steps call.
     program: Program,
     /// Bytes of device memory in use.
@@ -81,14 +81,16 @@ impl Runner {
         let m = artifact.manifest.clone();
         device.load(&m.kernels, &artifact.kernels)?;
         let mut constant = vec![false; m.buffers.len()];
-        let last_use = last_uses(&m);
-        for b in m.weights.iter().map(|w| w.buffer).chain(m.load.iter().flat_map(outputs).copied()) {
+        let given: Vec<usize> = m.inputs.iter().map(|p| p.buffer).collect();
+        let kept: Vec<usize> = m.outputs.iter().map(|o| o.buffer).collect();
+        let uses = Arc::new(Uses::of(&m, &m.run, &given, &kept));
+        for b in m.weights.iter().map(|w| w.buffer).chain(m.load.iter().flat_map(PlanStep::outputs).copied()) {
             constant[b] = true;
         }
         let mut program = Program { functions: m.functions.clone() };
         program.functions.entry(Program::MAIN.into()).or_default();
         let values = (0..m.buffers.len()).map(|_| Value::default()).collect();
-        let mut r = Runner { artifact, device, values, constant, last_use, program, device_bytes: 0, report: RunReport::default() };
+        let mut r = Runner { artifact, device, values, constant, uses, program, device_bytes: 0, report: RunReport::default() };
         r.load()?;
         Ok(r)
     }
@@ -100,15 +102,15 @@ impl Runner {
     /// Evaluates the load steps: those that depend on nothing unevaluated at once, in parallel.
     fn load(&mut self) -> Result<(), Diagnostic> {
         let m = self.artifact.manifest.clone();
-        let root = |b: usize| m.buffers[b].alias.unwrap_or(b);
+        let root = |b: usize| root(&m, b);
         // What the run reads; the rest is dropped once its recipes are done.
         let mut kept = vec![false; m.buffers.len()];
-        for b in m.run.iter().flat_map(inputs).copied().chain(m.outputs.iter().map(|o| o.buffer)) {
+        for b in m.run.iter().flat_map(PlanStep::inputs).copied().chain(m.outputs.iter().map(|o| o.buffer)) {
             kept[root(b)] = true;
         }
         let needed: Vec<bool> = {
             let mut n = kept.clone();
-            for b in m.load.iter().flat_map(inputs) {
+            for b in m.load.iter().flat_map(PlanStep::inputs) {
                 n[root(*b)] = true;
             }
             n
@@ -121,29 +123,29 @@ impl Runner {
         let mut level = vec![0usize; m.buffers.len()];
         let mut waves: Vec<Vec<&PlanStep>> = vec![];
         for s in &m.load {
-            let l = inputs(s).iter().map(|&b| level[root(b)]).max().unwrap_or(0);
-            outputs(s).iter().for_each(|&b| level[b] = l + 1);
+            let l = s.inputs().iter().map(|&b| level[root(b)]).max().unwrap_or(0);
+            s.outputs().iter().for_each(|&b| level[b] = l + 1);
             if waves.len() <= l {
                 waves.resize(l + 1, vec![]);
             }
             waves[l].push(s);
         }
         let mut left = vec![0usize; m.buffers.len()];
-        m.load.iter().flat_map(inputs).for_each(|&b| left[root(b)] += 1);
+        m.load.iter().flat_map(PlanStep::inputs).for_each(|&b| left[root(b)] += 1);
         for wave in waves {
             let (artifact, program, values) = (&self.artifact, &self.program, &self.values);
             let results: Result<Vec<_>, Diagnostic> = wave
                 .par_iter()
                 .map(|s| {
                     let value = |&b: &usize| view(&m.buffers[b].ty, values[root(b)].host.as_ref());
-                    host_step(artifact, program, s, inputs(s).iter().map(value).collect::<Result<_, _>>()?)
+                    host_step(artifact, program, s, s.inputs().iter().map(value).collect::<Result<_, _>>()?)
                 })
                 .collect();
             for (s, out) in wave.iter().zip(results?) {
-                for (&b, t) in outputs(s).iter().zip(out) {
+                for (&b, t) in s.outputs().iter().zip(out) {
                     self.values[b].host = Some(t);
                 }
-                for &b in inputs(s) {
+                for &b in s.inputs() {
                     left[root(b)] -= 1;
                     if left[root(b)] == 0 && !kept[root(b)] {
                         self.values[root(b)].host = None;
@@ -174,7 +176,8 @@ impl Runner {
         for (p, t) in m.inputs.iter().zip(tensors) {
             self.values[p.buffer].host = Some(t);
         }
-        let result = self.steps(&m, &mut watch).and_then(|()| {
+        let uses = self.uses.clone();
+        let result = self.steps(&m, &m.run, &uses, &mut watch).and_then(|()| {
             let out = m.outputs.iter().map(|o| Ok((o.name.clone(), self.host(o.buffer)?)));
             out.collect::<Result<Vec<_>, Diagnostic>>()
         });
@@ -189,41 +192,69 @@ impl Runner {
         Ok((result?, report))
     }
 
-    fn steps(&mut self, m: &Arc<Manifest>, watch: &mut Option<Watch>) -> Result<(), Diagnostic> {
-        let root = |b: usize| m.buffers[b].alias.unwrap_or(b);
-        for (i, s) in m.run.iter().enumerate() {
-            let seen = match watch {
-                Some(_) => Some(inputs(s).iter().map(|&b| self.host(b)).collect::<Result<Vec<_>, _>>()?),
-                None => None,
+    fn steps(&mut self, m: &Manifest, steps: &[PlanStep], uses: &Uses, watch: &mut Option<Watch>) -> Result<(), Diagnostic> {
+        for (i, s) in steps.iter().enumerate() {
+            // A branch shows its steps, not itself.
+            let seen = match (&watch, s) {
+                (None, _) | (_, PlanStep::If { .. }) => None,
+                _ => Some(s.inputs().iter().map(|&b| self.host(b)).collect::<Result<Vec<_>, _>>()?),
             };
             match s {
                 PlanStep::Launch { kernel, inputs, outputs } => {
-                    let ins = inputs.iter().map(|&b| self.block(root(b))).collect::<Result<Vec<_>, _>>()?;
+                    let ins = inputs.iter().map(|&b| self.block(root(m, b))).collect::<Result<Vec<_>, _>>()?;
                     let outs = outputs.iter().map(|&b| self.fresh(b)).collect::<Result<Vec<_>, _>>()?;
                     let start = Instant::now();
                     let stats = self.device.launch(*kernel, &ins, &outs)?;
                     self.count_launch(*kernel, stats, start.elapsed().as_nanos() as u64);
                 }
                 PlanStep::Host { op, .. } => {
-                    let args = inputs(s).iter().map(|&b| self.host(b)).collect::<Result<Vec<_>, _>>()?;
+                    let args = s.inputs().iter().map(|&b| self.host(b)).collect::<Result<Vec<_>, _>>()?;
                     let start = Instant::now();
                     let out = host_step(&self.artifact, &self.program, s, args)?;
                     let ns = start.elapsed().as_nanos() as u64;
                     self.report.host_ns += ns;
                     *self.report.host_ops.entry(op.name.into()).or_default() += ns;
-                    for (&b, t) in outputs(s).iter().zip(out) {
+                    for (&b, t) in s.outputs().iter().zip(out) {
                         self.values[b].host = Some(t);
                     }
                 }
+                PlanStep::If { inputs, then, otherwise, outputs } => {
+                    let cond = inputs.first().ok_or_else(|| Diagnostic::error("E0901", "a branch without a condition"))?;
+                    let taken = self.host(*cond)?.first_bool().ok_or_else(|| Diagnostic::error("E0606", "a condition must be one bool"))?;
+                    let inner = uses.branches.get(&i).ok_or_else(|| Diagnostic::error("E0901", "a branch without its uses"))?;
+                    let (branch, inner) = if taken { (then, &inner[0]) } else { (otherwise, &inner[1]) };
+                    self.steps(m, &branch.steps, inner, watch)?;
+                    self.give(m, branch, outputs)?;
+                }
             }
             if let (Some(w), Some(ins)) = (watch.as_mut(), seen) {
-                let outs = outputs(s).iter().map(|&b| self.host(b)).collect::<Result<Vec<_>, _>>()?;
+                let outs = s.outputs().iter().map(|&b| self.host(b)).collect::<Result<Vec<_>, _>>()?;
                 w(s, &ins, &outs)?;
             }
-            for k in 0..self.last_use[i].len() {
-                self.forget(self.last_use[i][k]);
+            for &b in &uses.after[i] {
+                self.forget(b);
             }
         }
+        Ok(())
+    }
+
+    /// Gives a branch's results to the outputs of its step. A value that the branch made and gives once moves, where it lies; others
+    /// are copied on the host. Then nothing of the branch is left.
+    fn give(&mut self, m: &Manifest, branch: &Branch, outputs: &[usize]) -> Result<(), Diagnostic> {
+        let made: Vec<usize> = branch.steps.iter().flat_map(PlanStep::outputs).copied().collect();
+        let roots: Vec<usize> = branch.results.iter().map(|&b| root(m, b)).collect();
+        for ((&out, &result), &r) in outputs.iter().zip(&branch.results).zip(&roots) {
+            let (from, to) = (&m.buffers[r].ty, &m.buffers[out].ty);
+            let same = from.dtype == to.dtype && from.bytes().is_some() && from.bytes() == to.bytes();
+            if same && made.contains(&r) && roots.iter().filter(|x| **x == r).count() == 1 {
+                let v = std::mem::take(&mut self.values[r]);
+                let host = v.host.map(|t| view(to, Some(&t))).transpose()?;
+                self.values[out] = Value { host, block: v.block };
+            } else {
+                self.values[out].host = Some(self.host(result)?);
+            }
+        }
+        made.into_iter().for_each(|b| self.forget(b));
         Ok(())
     }
 
@@ -337,6 +368,11 @@ impl Weights for ByName<'_> {
     }
 }
 
+/// The buffer that holds a buffer's bytes.
+fn root(m: &Manifest, b: usize) -> usize {
+    m.buffers[b].alias.unwrap_or(b)
+}
+
 fn missing(b: usize) -> Diagnostic {
     Diagnostic::error("E0901", format!("buffer {b} has no value"))
 }
@@ -356,35 +392,33 @@ fn view(ty: &TensorType, t: Option<&Tensor>) -> Result<Tensor, Diagnostic> {
     }
 }
 
-fn inputs(s: &PlanStep) -> &[usize] {
-    match s {
-        PlanStep::Launch { inputs, .. } | PlanStep::Host { inputs, .. } => inputs,
-    }
+/// For a list of steps: the roots nobody reads after each step, and the same of the branches in it.
+struct Uses {
+    after: Vec<Vec<usize>>,
+    branches: BTreeMap<usize, [Uses; 2]>,
 }
 
-fn outputs(s: &PlanStep) -> &[usize] {
-    match s {
-        PlanStep::Launch { outputs, .. } | PlanStep::Host { outputs, .. } => outputs,
-    }
-}
-
-/// For each step of the run, the roots nobody reads after it.
-fn last_uses(m: &Manifest) -> Vec<Vec<usize>> {
-    let root = |b: usize| m.buffers[b].alias.unwrap_or(b);
-    // Graph outputs and constants outlive the steps.
-    let mut seen = vec![false; m.buffers.len()];
-    m.outputs.iter().for_each(|o| seen[root(o.buffer)] = true);
-    m.weights.iter().for_each(|w| seen[w.buffer] = true);
-    m.load.iter().flat_map(outputs).for_each(|&b| seen[b] = true);
-    let mut out = vec![vec![]; m.run.len()];
-    for (i, s) in m.run.iter().enumerate().rev() {
-        for &b in inputs(s).iter().chain(outputs(s)) {
-            if !std::mem::replace(&mut seen[root(b)], true) {
-                out[i].push(root(b));
+impl Uses {
+    /// Of steps whose `kept` buffers are read after them. Only what the steps make, or `given` besides, is ever dropped.
+    fn of(m: &Manifest, steps: &[PlanStep], given: &[usize], kept: &[usize]) -> Uses {
+        let root = |b: usize| m.buffers[b].alias.unwrap_or(b);
+        let mut seen = vec![true; m.buffers.len()];
+        steps.iter().flat_map(PlanStep::outputs).chain(given).for_each(|&b| seen[b] = false);
+        kept.iter().for_each(|&b| seen[root(b)] = true);
+        let mut after = vec![vec![]; steps.len()];
+        let mut branches = BTreeMap::new();
+        for (i, s) in steps.iter().enumerate().rev() {
+            for &b in s.inputs().iter().chain(s.outputs()) {
+                if !std::mem::replace(&mut seen[root(b)], true) {
+                    after[i].push(root(b));
+                }
+            }
+            if let PlanStep::If { then, otherwise, .. } = s {
+                branches.insert(i, [then, otherwise].map(|b| Uses::of(m, &b.steps, &[], &b.results)));
             }
         }
+        Uses { after, branches }
     }
-    out
 }
 
 /// Puts given inputs into the order of `wanted` and checks names, types and shapes; a dimension's symbol stands for one number. All
