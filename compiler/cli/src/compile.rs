@@ -131,7 +131,7 @@ fn report_text(c: &Compiled, dir: Option<&Path>) -> String {
     if !r.host_ops.is_empty() {
         out += "  on the host:\n";
         for h in &r.host_ops {
-            out += &format!("    {:>4} × {:<20} {:>6.2} %   {}\n", h.count, h.op, percent(h.flops, all), h.reason);
+            out += &format!("    {:>4} × {:<20} {:>6.2} %   {}\n", h.count, h.op, percent(h.flops, all.max(1)), h.reason);
         }
     }
     if r.predicted_ns > 0.0 {
