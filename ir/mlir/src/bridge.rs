@@ -39,4 +39,6 @@ impl Module {
 }
 
 #[cfg(test)]
+mod random;
+#[cfg(test)]
 mod tests;

@@ -29,33 +29,71 @@ impl Chip {
     }
 }
 
+/// The way down, in order. gpu.func kernels lower in one pass; the passes before it bring what that pass does not take, and the two after
+/// it bring vector shapes and poison that it leaves behind. Each is a no-op on a module that does not need it.
+fn pipeline(chip: Chip) -> String {
+    let kernels = [
+        // nvgpu.mma.sync, cp.async, ldmatrix.
+        "convert-nvgpu-to-nvvm",
+        // Transfers that are not one contiguous vector.
+        "convert-vector-to-scf",
+        // Subviews become offsets.
+        "expand-strided-metadata",
+        "lower-affine",
+        "convert-scf-to-cf",
+        // A memref argument is one pointer, so a launch passes pointers.
+        "convert-gpu-to-nvvm{index-bitwidth=64 use-bare-ptr-memref-call-conv=1}",
+        // After gpu-to-nvvm: on its own this pass does not know gpu address spaces.
+        "convert-vector-to-llvm",
+        "convert-ub-to-llvm",
+        "canonicalize",
+        "cse",
+        "reconcile-unrealized-casts",
+    ];
+    format!(
+        "builtin.module(nvvm-attach-target{{chip={} features=+ptx{} O=3}},gpu.module({}),gpu-module-to-binary{{format=isa}})",
+        chip.sm,
+        chip.ptx,
+        kernels.join(",")
+    )
+}
+
 impl Session {
-    /// PTX of each gpu.module in `text`, by name, in order. Kernels take one pointer per memref argument.
-    /// Errors: E0902 where the text is no valid module, E0901 where a pass refuses it.
+    /// PTX of each gpu.module in `text`, by name, in order.
+    ///
+    /// Kernels are `gpu.func … kernel` over arith, scf, memref, vector, gpu, nvvm, nvgpu and affine. The calling convention is bare pointers:
+    /// one 64-bit pointer for each memref argument, whose shape must be static. A block size in `known_block_size` becomes `.maxntid`.
+    /// `vector.load … {alignment = 16}` gives `ld.global.v4`; without the alignment it is four loads. Math functions would become calls of
+    /// libdevice, which is not linked: expand them first.
+    ///
+    /// Errors: E0902 where the text is no valid module, E0901 where a pass refuses it. LLVM ends the process on an instruction that the
+    /// chip does not have, so a kernel must only use what `chip` has.
     pub fn emit_ptx(&self, text: &str, chip: Chip) -> Result<Vec<(String, String)>, Diagnostics> {
-        let pipeline = format!(
-            "builtin.module(nvvm-attach-target{{chip={} features=+ptx{} O=3}},\
-             gpu.module(convert-scf-to-cf,convert-gpu-to-nvvm{{index-bitwidth=64 use-bare-ptr-memref-call-conv=1}},canonicalize,cse,reconcile-unrealized-casts),\
-             gpu-module-to-binary{{format=isa}})",
-            chip.sm, chip.ptx
-        );
-        let printed = self.run_passes(text, &pipeline, "a kernel")?;
-        let mut out = vec![];
-        let mut rest = printed.as_str();
-        while let Some(at) = rest.find("gpu.binary @") {
-            rest = &rest[at + "gpu.binary @".len()..];
-            let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '$')).collect();
-            let found = rest.find("assembly = \"").map(|i| &rest[i + "assembly = \"".len()..]);
-            let Some(quoted) = found else { break };
-            let end = quoted.find('"').unwrap_or(quoted.len());
-            out.push((name, unescape(&quoted[..end])));
-            rest = &quoted[end..];
-        }
+        let out = binaries(&self.run_passes(text, &pipeline(chip), "a kernel")?);
         if out.is_empty() {
-            return Err(Diagnostic::error("E0901", "MLIR made no PTX").into());
+            return Err(Diagnostic::error("E0901", "MLIR made no PTX").note("is there a gpu.module?").into());
         }
         Ok(out)
     }
+}
+
+/// Name and PTX of each `gpu.binary` of a printed module. Of several objects, the first.
+fn binaries(printed: &str) -> Vec<(String, String)> {
+    const BINARY: &str = "gpu.binary @";
+    const ASSEMBLY: &str = "assembly = \"";
+    let mut out = vec![];
+    let mut rest = printed;
+    while let Some(at) = rest.find(BINARY) {
+        rest = &rest[at + BINARY.len()..];
+        let name = match rest.strip_prefix('"') {
+            Some(quoted) => unescape(quoted.split('"').next().unwrap_or_default()),
+            None => rest.chars().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '$' | '-')).collect(),
+        };
+        // Quotes inside a string print as \22, so the next one ends it.
+        let Some(ptx) = rest.find(ASSEMBLY).and_then(|i| rest[i + ASSEMBLY.len()..].split('"').next()) else { break };
+        out.push((name, unescape(ptx)));
+    }
+    out
 }
 
 /// MLIR strings write `"`, `\` and unprintable bytes as `\XX`.
@@ -102,3 +140,6 @@ pub(crate) fn escape(s: &str) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests;

@@ -115,24 +115,6 @@ fn an_attribute_table_covers_every_kind() {
 }
 
 #[test]
-fn a_kernel_becomes_ptx() {
-    let text = r#"gpu.module @k0 { gpu.func @k0(%a: memref<512xf32>, %b: memref<512xf32>) kernel attributes {gpu.known_block_size = array<i32: 128, 1, 1>} {
-      %t = gpu.thread_id x
-      %c4 = arith.constant 4 : index
-      %i = arith.muli %t, %c4 : index
-      %v = vector.load %a[%i] {alignment = 16} : memref<512xf32>, vector<4xf32>
-      %w = arith.addf %v, %v : vector<4xf32>
-      vector.store %w, %b[%i] {alignment = 16} : memref<512xf32>, vector<4xf32>
-      gpu.return } }"#;
-    let s = session();
-    for chip in crate::CHIPS {
-        let out = s.emit_ptx(text, *chip).unwrap_or_else(|d| panic!("{d}"));
-        assert_eq!(out[0].0, "k0");
-        assert!(out[0].1.contains(".visible .entry k0(") && out[0].1.contains("ld.global.v") && out[0].1.contains(chip.sm), "{}", out[0].1);
-    }
-}
-
-#[test]
 fn variadic_groups_of_different_types_are_packed_and_hand_written_ones_read() {
     let mut k = Builder::new("k");
     let (a, b) = (k.input("a", TensorType::known(DType::F32, &[2])), k.input("b", TensorType::known(DType::I64, &[3])));
