@@ -53,6 +53,10 @@ fn text(r: &VerifyReport) -> String {
     }
     if let Some(k) = &r.kernel {
         out += &format!("  first kernel that differs from its meaning: {} ({})\n", k.kernel, k.detail);
+        let units = k.max_abs_err / k.moves;
+        out += &format!("    that is {units:.0} times what one unit in the last place of its inputs makes");
+        // A sum of n terms is off by some of those units in any order; a wrong kernel by thousands.
+        out += if units <= 32.0 { ": these inputs are ill-conditioned, rounding explains it\n" } else { "\n" };
         for n in &k.nodes {
             out += &format!("    from {n}\n");
         }

@@ -23,6 +23,11 @@ pub struct Prepared {
 /// Most elements of an input that is taken as a constant where its value decides a shape.
 const SMALL: usize = 64;
 
+/// Whether a value may be sizes, axes or a choice: few elements in one row.
+pub(crate) fn is_small(t: &Tensor) -> bool {
+    t.len() <= SMALL && t.rank() <= 1
+}
+
 /// Imports a model for these inputs: as it is; where it needs numbers (E0209), with the shapes of the inputs; then with the values of
 /// small vectors and scalars (axes, sizes, counts); then with all values. `fixed` holds from the start.
 pub fn prepare(path: &Path, fixed: &Request, inputs: &[(String, Tensor)]) -> Result<Prepared, Diagnostics> {
