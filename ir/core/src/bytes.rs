@@ -90,27 +90,7 @@ impl Tensor {
         if self.is_contiguous() {
             return self.clone();
         }
-        let index = self.storage_indices();
-        macro_rules! gather {
-            ($v:expr, $k:ident) => {
-                Buffer::$k(index.iter().map(|&i| $v[i]).collect())
-            };
-        }
-        let buffer = match self.buffer() {
-            Buffer::F64(v) => gather!(v, F64),
-            Buffer::F32(v) => gather!(v, F32),
-            Buffer::F16(v) => gather!(v, F16),
-            Buffer::BF16(v) => gather!(v, BF16),
-            Buffer::I64(v) => gather!(v, I64),
-            Buffer::I32(v) => gather!(v, I32),
-            Buffer::I16(v) => gather!(v, I16),
-            Buffer::I8(v) => gather!(v, I8),
-            Buffer::U64(v) => gather!(v, U64),
-            Buffer::U32(v) => gather!(v, U32),
-            Buffer::U16(v) => gather!(v, U16),
-            Buffer::U8(v) => gather!(v, U8),
-        };
-        Tensor::new(self.dtype(), self.shape(), buffer)
+        crate::kernels::cast::copy(self)
     }
 
     /// Storage index of each element, in row-major order.

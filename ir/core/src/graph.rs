@@ -213,7 +213,8 @@ impl Builder {
     fn push_node(&mut self, op: &'static OpDef, operands: Vec<ValueId>, attrs: Attrs, results: Vec<ValueId>) {
         self.graph.nodes.push(Node { op: OpRef(op), operands, attrs, results, origin: self.origin.clone() });
     }
-    /// Adds a node and returns its results; shares an equal one, folds small constants.
+    /// Adds a node and returns its results; shares an equal one, folds small constants, writes ops with shape operands as static
+    /// ones where it can.
     pub fn emit(&mut self, op: &'static OpDef, operands: &[ValueId], attrs: Attrs) -> Result<Vec<ValueId>, OpError> {
         check_signature(op, operands.len(), &attrs)?;
         let key = (op.name, operands.to_vec(), attrs);
@@ -229,6 +230,12 @@ impl Builder {
                 return Err(OpError::dtype(format!("{}: operand {} cannot be {}", op.name, def.name, t.dtype))
                     .mark(i, format!("must be {:?}", def.types)));
             }
+        }
+        if matches!(op.kind, Kind::Opaque)
+            && let Some(v) = crate::ops::as_static(self, op.name, operands, attrs)?
+        {
+            self.shared.insert(key, vec![v]);
+            return Ok(vec![v]);
         }
         let consts: Vec<Option<&Tensor>> = operands.iter().map(|v| self.consts.get(v).map(|t| &**t)).collect();
         let fresh = format!("{}.{}", self.graph.name, self.graph.nodes.len());

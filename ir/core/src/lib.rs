@@ -7,12 +7,18 @@ pub mod artifact;
 pub mod attr;
 pub mod bytes;
 pub mod codes;
+#[cfg(test)]
+mod compare;
+mod convert;
 pub mod diag;
 pub mod eval;
 pub mod form;
 pub mod graph;
 pub mod kernel;
 pub mod kernel_eval;
+mod kernels;
+#[cfg(test)]
+mod literal;
 pub mod numeric;
 pub mod op;
 pub mod ops;

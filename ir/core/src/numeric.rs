@@ -1,287 +1,166 @@
-//! Conversions between number types, exactly rounded: small floats by their bit layout, integers by saturation or wrapping.
+//! Conversions between number types: the small floats (fp8, fp4, e8m0) by exact tables and one encoder, integers by wrapping.
+//!
+//! A small float has `e` exponent and `m` mantissa bits. Encoding rounds |x| to the nearest multiple of `2^(exponent − m)`, ties to
+//! even, as though exponents had no end; what is then above the largest number overflows.
 
-use crate::tensor::{Buffer, Tensor};
-use crate::types::{Class, DType};
-use half::{bf16, f16};
+use crate::types::DType;
+use std::sync::LazyLock;
 
-/// Layout of a small float: exponent bits, mantissa bits, bias, and what its top codes mean.
-struct Small {
-    exponent: u32,
-    mantissa: u32,
-    bias: i32,
-    special: Special,
-}
-
-#[derive(PartialEq)]
-enum Special {
-    /// Infinities and NaNs as IEEE.
-    Ieee,
-    /// One NaN (all ones), no infinity.
-    Fn,
-    /// NaN is negative zero's code; no infinity.
-    Fnuz,
-    /// Every code is a number.
-    None,
-}
-
-fn small(d: DType) -> Option<Small> {
-    use Special::*;
-    let (exponent, mantissa, bias, special) = match d {
-        DType::F8E4M3FN => (4, 3, 7, Fn),
-        DType::F8E5M2 => (5, 2, 15, Ieee),
-        DType::F8E4M3 => (4, 3, 7, Ieee),
-        DType::F8E4M3FNUZ => (4, 3, 8, Fnuz),
-        DType::F8E5M2FNUZ => (5, 2, 16, Fnuz),
-        DType::F4E2M1 => (2, 1, 1, None),
-        _ => return Option::None,
-    };
-    Some(Small { exponent, mantissa, bias, special })
-}
-
-/// The value of an 8-bit (or narrower) float code.
-pub fn decode(d: DType, code: u8) -> f64 {
-    if d == DType::F8E8M0 {
-        return if code == 255 { f64::NAN } else { 2f64.powi(code as i32 - 127) };
-    }
-    let Some(s) = small(d) else { return code as f64 };
-    let width = 1 + s.exponent + s.mantissa;
-    let sign = code >> (width - 1) & 1 == 1;
-    let e = (code >> s.mantissa) as i32 & ((1 << s.exponent) - 1);
-    let m = (code & ((1 << s.mantissa) - 1)) as f64;
-    let top = (1 << s.exponent) - 1;
-    let full = (1u8 << s.mantissa) - 1;
-    match s.special {
-        Special::Fnuz if code == 0x80 => return f64::NAN,
-        Special::Fn if e == top && (code & full) == full => return f64::NAN,
-        Special::Ieee if e == top => {
-            let inf = if sign { f64::NEG_INFINITY } else { f64::INFINITY };
-            return if m == 0.0 { inf } else { f64::NAN };
-        }
-        _ => {}
-    }
-    let scale = (1u32 << s.mantissa) as f64;
-    let v = if e == 0 { m / scale * 2f64.powi(1 - s.bias) } else { (1.0 + m / scale) * 2f64.powi(e - s.bias) };
-    if sign { -v } else { v }
-}
-
-/// The code of the nearest value, ties to even. Beyond the largest: `saturate` gives the largest, else infinity, or NaN where there is none.
-pub fn encode(d: DType, x: f64, saturate: bool) -> u8 {
-    if d == DType::F8E8M0 {
-        if x.is_nan() {
-            return 255;
-        }
-        // Scales round up, so that what they scale does not overflow (ONNX Cast, round_mode "up").
-        let e = x.abs().log2().ceil();
-        return if x == 0.0 { 0 } else { (e + 127.0).clamp(0.0, 254.0) as u8 };
-    }
-    let Some(s) = small(d) else { return x as u8 };
-    let width = 1 + s.exponent + s.mantissa;
-    let sign_bit = if x.is_sign_negative() { 1u8 << (width - 1) } else { 0 };
-    let nan = match s.special {
-        Special::Fnuz => 0x80,
-        // Without a NaN it becomes −0, as ONNX and ml_dtypes have it.
-        Special::None => 1 << (width - 1),
-        Special::Ieee => sign_bit | (((1u16 << (width - 1)) - 1) as u8 & !((1 << s.mantissa) - 1)) | 1 << (s.mantissa - 1),
-        Special::Fn => sign_bit | ((1u16 << (width - 1)) - 1) as u8,
-    };
-    if x.is_nan() {
-        return nan;
-    }
-    let top = (1i32 << s.exponent) - 1;
-    let full = (1i32 << s.mantissa) - 1;
-    let max_code = match s.special {
-        Special::Ieee => ((top - 1) << s.mantissa) | full,
-        Special::Fn => (top << s.mantissa) | (full - 1),
-        _ => (top << s.mantissa) | full,
-    };
-    let a = x.abs();
-    // Position in units of the smallest step of the value's binade, rounded to even.
-    let code = if a == 0.0 {
-        0
-    } else if a.is_infinite() {
-        i32::MAX
-    } else {
-        let e = (a.log2().floor() as i32).max(1 - s.bias);
-        let e = if 2f64.powi(e) > a && e > 1 - s.bias { e - 1 } else { e };
-        let step = 2f64.powi(e - s.mantissa as i32);
-        let m = (a / step).round_ties_even() as i32;
-        // m counts from the binade's zero: codes are consecutive, so a carry moves to the next exponent by itself.
-        ((e + s.bias - 1) << s.mantissa) + m
-    };
-    if code > max_code {
-        return match (saturate || s.special == Special::None, &s.special) {
-            (true, _) => sign_bit | max_code as u8,
-            (false, Special::Ieee) => sign_bit | (top << s.mantissa) as u8,
-            (false, _) => nan,
-        };
-    }
-    if code == 0 && s.special == Special::Fnuz { 0 } else { sign_bit | code as u8 }
-}
-
-/// Error function, to about 1e-15 (W. J. Cody's rational forms would be faster; a series and a continued fraction suffice here).
+/// The error function, within an ulp of f64.
 pub fn erf(x: f64) -> f64 {
-    if x.is_nan() {
-        return x;
+    libm::erf(x)
+}
+
+/// The value of an 8-bit (or narrower) float code; of other types, the code itself.
+pub fn decode(dtype: DType, code: u8) -> f64 {
+    decode_table(dtype).map_or(code as f64, |t| t[code as usize] as f64)
+}
+
+/// Layout of a small float (OCP 8-bit and microscaling formats, and Trainium2's e4m3).
+struct Mini {
+    dtype: DType,
+    bits: u32,
+    man: u32,
+    bias: i32,
+    max: f64,
+    inf: Option<u8>,
+    /// `None`: the format has no NaN (fp4).
+    nan: Option<u8>,
+    /// No negative zero; NaN is the code that would be it.
+    fnuz: bool,
+}
+
+const MINIS: &[Mini] = &[
+    Mini { dtype: DType::F8E4M3FN, bits: 8, man: 3, bias: 7, max: 448.0, inf: None, nan: Some(0x7f), fnuz: false },
+    Mini { dtype: DType::F8E5M2, bits: 8, man: 2, bias: 15, max: 57344.0, inf: Some(0x7c), nan: Some(0x7e), fnuz: false },
+    Mini { dtype: DType::F8E4M3, bits: 8, man: 3, bias: 7, max: 240.0, inf: Some(0x78), nan: Some(0x7c), fnuz: false },
+    Mini { dtype: DType::F8E4M3FNUZ, bits: 8, man: 3, bias: 8, max: 240.0, inf: None, nan: Some(0x80), fnuz: true },
+    Mini { dtype: DType::F8E5M2FNUZ, bits: 8, man: 2, bias: 16, max: 57344.0, inf: None, nan: Some(0x80), fnuz: true },
+    Mini { dtype: DType::F4E2M1, bits: 4, man: 1, bias: 1, max: 6.0, inf: None, nan: None, fnuz: false },
+];
+
+impl Mini {
+    fn decode(&self, code: u8) -> f32 {
+        let sign_bit = 1u8 << (self.bits - 1);
+        if self.fnuz && code == 0x80 {
+            return f32::NAN;
+        }
+        let sign = if code & sign_bit != 0 { -1.0 } else { 1.0 };
+        let low = code & (sign_bit - 1);
+        if self.inf == Some(low) {
+            return sign * f32::INFINITY;
+        }
+        let (exp, man) = ((low >> self.man) as i32, (low & ((1 << self.man) - 1)) as f64);
+        let scale = 2f64.powi(exp.max(1) - self.bias);
+        let unit = 2f64.powi(-(self.man as i32));
+        let value = scale * if exp == 0 { man * unit } else { 1.0 + man * unit };
+        if value > self.max { f32::NAN } else { (sign as f64 * value) as f32 }
     }
+
+    fn encode(&self, x: f64, saturate: bool) -> u8 {
+        let sign = u8::from(x.is_sign_negative()) << (self.bits - 1);
+        if x.is_nan() {
+            return match self.nan {
+                Some(c) if self.fnuz => c,
+                Some(c) => c | sign,
+                None => 1 << (self.bits - 1),
+            };
+        }
+        let a = x.abs();
+        let exponent = ((a.to_bits() >> 52) as i32 - 1023).clamp(1 - self.bias, 1023);
+        let quantum = 2f64.powi(exponent - self.man as i32);
+        let q = (a / quantum).round_ties_even();
+        if q * quantum > self.max {
+            if saturate || self.nan.is_none() {
+                return sign | self.code_of_max();
+            }
+            return match (self.inf, self.nan) {
+                (Some(c), _) => sign | c,
+                (None, Some(c)) if self.fnuz => c,
+                (None, Some(c)) => sign | c,
+                (None, None) => sign | self.code_of_max(),
+            };
+        }
+        let (q, one) = (q as i32, 1i32 << self.man);
+        let code = if q < one { q } else { ((exponent + self.bias) << self.man) + q - one } as u8;
+        if self.fnuz && code == 0 { 0 } else { sign | code }
+    }
+
+    fn code_of_max(&self) -> u8 {
+        let exponent = self.max.log2().floor() as i32;
+        let q = (self.max / 2f64.powi(exponent - self.man as i32)) as i32;
+        (((exponent + self.bias) << self.man) + q - (1 << self.man)) as u8
+    }
+}
+
+static TABLES: LazyLock<Vec<Vec<f32>>> = LazyLock::new(|| {
+    MINIS.iter().map(|m| (0..256).map(|c| m.decode(if m.bits == 4 { c as u8 & 15 } else { c as u8 })).collect()).collect()
+});
+
+static E8M0: LazyLock<Vec<f32>> = LazyLock::new(|| (0..256).map(|c| if c == 255 { f32::NAN } else { 2f64.powi(c - 127) as f32 }).collect());
+
+/// The numbers that the 256 codes of an 8-bit (or 16 of a 4-bit) float stand for. `None` for other types.
+pub fn decode_table(dtype: DType) -> Option<&'static [f32]> {
+    if dtype == DType::F8E8M0 {
+        return Some(&E8M0);
+    }
+    MINIS.iter().position(|m| m.dtype == dtype).map(|i| TABLES[i].as_slice())
+}
+
+/// The code of a small float nearest to `x`, ties to even. What overflows becomes the largest number if `saturate`, else infinity
+/// or, without one, NaN (ONNX Cast). fp4 always saturates, and takes NaN as −0; e8m0 rounds away from zero to a power of two (ONNX
+/// `round_mode = up`) and ignores the sign. Zero for types that are no small float.
+pub fn encode(dtype: DType, x: f64, saturate: bool) -> u8 {
+    if dtype == DType::F8E8M0 {
+        return encode_e8m0(x, saturate);
+    }
+    MINIS.iter().find(|m| m.dtype == dtype).map_or(0, |m| m.encode(x, saturate))
+}
+
+fn encode_e8m0(x: f64, saturate: bool) -> u8 {
     let a = x.abs();
-    if a > 6.0 {
-        return x.signum();
+    if !a.is_finite() {
+        return 255;
     }
-    if a < 2.5 {
-        // erf x = 2/√π Σ (-1)^n x^(2n+1) / (n! (2n+1))
-        let (mut sum, mut term, mut n) = (a, a, 0.0);
-        while term.abs() > 1e-17 * sum.abs() && n < 200.0 {
-            n += 1.0;
-            term *= -a * a / n;
-            sum += term / (2.0 * n + 1.0);
-        }
-        return (std::f64::consts::FRAC_2_SQRT_PI * sum).copysign(x);
+    if a <= 2f64.powi(-127) {
+        return 0;
     }
-    // erfc by its continued fraction, evaluated backwards.
-    let mut f = 0.0;
-    for k in (1..=60).rev() {
-        f = k as f64 / 2.0 / (a + f);
-    }
-    let erfc = (-a * a).exp() / std::f64::consts::PI.sqrt() / (a + f);
-    (1.0 - erfc).copysign(x)
+    let exponent = (a.to_bits() >> 52) as i32 - 1023;
+    let up = exponent + i32::from(a > 2f64.powi(exponent)) + 127;
+    if up > 254 { if saturate { 254 } else { 255 } } else { up as u8 }
 }
 
-/// Elements widened for arithmetic: floats to f64, integers and bool to i64 (u64 by its bits).
-pub(crate) enum Wide {
-    F(Vec<f64>),
-    I(Vec<i64>),
-}
-
-macro_rules! each {
-    ($t:expr, $v:expr, $f:expr) => {{
-        let r = $t.offset()..$t.offset() + $t.len();
-        $v[r].iter().map($f).collect()
-    }};
-}
-
-impl Tensor {
-    pub(crate) fn wide(&self) -> Wide {
-        let t = self.contiguous();
-        let d = t.dtype();
-        match t.buffer() {
-            Buffer::F64(v) => Wide::F(each!(t, v, |&x| x)),
-            Buffer::F32(v) => Wide::F(each!(t, v, |&x| x as f64)),
-            Buffer::F16(v) => Wide::F(each!(t, v, |x: &f16| x.to_f64())),
-            Buffer::BF16(v) => Wide::F(each!(t, v, |x: &bf16| x.to_f64())),
-            Buffer::U8(v) if d.is_float() => Wide::F(each!(t, v, |&c| decode(d, c))),
-            Buffer::I64(v) => Wide::I(each!(t, v, |&x| x)),
-            Buffer::I32(v) => Wide::I(each!(t, v, |&x| x as i64)),
-            Buffer::I16(v) => Wide::I(each!(t, v, |&x| x as i64)),
-            Buffer::I8(v) => Wide::I(each!(t, v, |&x| x as i64)),
-            Buffer::U64(v) => Wide::I(each!(t, v, |&x| x as i64)),
-            Buffer::U32(v) => Wide::I(each!(t, v, |&x| x as i64)),
-            Buffer::U16(v) => Wide::I(each!(t, v, |&x| x as i64)),
-            Buffer::U8(v) => Wide::I(each!(t, v, |&x| x as i64)),
-        }
-    }
-    /// Elements in order, as f64 (u64 by value).
-    pub fn to_f64s(&self) -> Vec<f64> {
-        match self.wide() {
-            Wide::F(v) => v,
-            Wide::I(v) if self.dtype() == DType::U64 => v.into_iter().map(|x| x as u64 as f64).collect(),
-            Wide::I(v) => v.into_iter().map(|x| x as f64).collect(),
-        }
-    }
-    /// Elements in order, rounded to f32.
-    pub fn to_f32s(&self) -> Vec<f32> {
-        let t = self.contiguous();
-        match t.buffer() {
-            Buffer::F32(v) => v[t.offset()..t.offset() + t.len()].to_vec(),
-            _ => t.to_f64s().into_iter().map(|x| x as f32).collect(),
-        }
-    }
-    /// A tensor of these values, each rounded once: floats to nearest even, integers towards zero and saturated, bool by ≠ 0.
-    pub fn from_f64s(dtype: DType, shape: &[usize], v: &[f64]) -> Tensor {
-        Tensor::new(dtype, shape, narrow_floats(dtype, v, true))
-    }
-    pub(crate) fn from_i64s(dtype: DType, shape: &[usize], v: &[i64]) -> Tensor {
-        Tensor::new(dtype, shape, narrow_ints(dtype, v))
-    }
-    /// To another number type as ONNX's Cast: float to integer truncates and saturates (NaN: 0), integers wrap, to bool by ≠ 0,
-    /// to fp8 saturating.
-    pub fn cast(&self, to: DType) -> Tensor {
-        self.cast_with(to, true)
-    }
-    /// [`Tensor::cast`] with fp8's saturation chosen.
-    pub fn cast_with(&self, to: DType, saturate: bool) -> Tensor {
-        if self.dtype() == to {
-            return self.clone();
-        }
-        let t = self.contiguous();
-        let buffer = match (t.buffer(), to) {
-            (Buffer::I64(v), DType::F32) => Buffer::F32(each!(t, v, |&x| x as f32)),
-            (Buffer::F64(v), DType::F32) => Buffer::F32(each!(t, v, |&x| x as f32)),
-            (Buffer::F32(v), DType::TF32) => Buffer::F32(each!(t, v, |&x| round_tf32(x))),
-            (Buffer::F32(v), DType::F16) => Buffer::F16(each!(t, v, |&x| f16::from_f32(x))),
-            (Buffer::F32(v), DType::BF16) => Buffer::BF16(each!(t, v, |&x| bf16::from_f32(x))),
-            _ => match t.wide() {
-                Wide::F(v) => narrow_floats(to, &v, saturate),
-                Wide::I(v) if to.is_float() && t.dtype() == DType::U64 => {
-                    narrow_floats(to, &v.iter().map(|&x| x as u64 as f64).collect::<Vec<_>>(), saturate)
-                }
-                Wide::I(v) if to.is_float() => narrow_floats(to, &v.iter().map(|&x| x as f64).collect::<Vec<_>>(), saturate),
-                Wide::I(v) => narrow_ints(to, &v),
-            },
-        };
-        Tensor::new(to, self.shape(), buffer)
-    }
-    /// All elements equal to `x`.
-    pub fn full(dtype: DType, shape: &[usize], x: f64) -> Tensor {
-        let one = Tensor::from_f64s(dtype, &[], &[x]);
-        one.view(shape, &vec![0; shape.len()], 0)
-    }
-}
-
-fn round_tf32(x: f32) -> f32 {
+/// `x` rounded to the 10 mantissa bits of tf32, ties to even.
+pub fn round_tf32(x: f32) -> f32 {
     if !x.is_finite() {
         return x;
     }
     let b = x.to_bits();
-    f32::from_bits((b + 0xfff + (b >> 13 & 1)) & !0x1fff)
+    let up = 0xfff + (b >> 13 & 1);
+    f32::from_bits((b + up) & !0x1fff)
 }
 
-fn narrow_floats(d: DType, v: &[f64], saturate: bool) -> Buffer {
-    let int = |x: f64| -> i64 {
-        let bits = d.bits() as i32;
-        match d.class() {
-            Class::Signed => (x as i64).clamp(-(2i128.pow(bits as u32 - 1)) as i64, (2i128.pow(bits as u32 - 1) - 1) as i64),
-            _ if bits == 64 => x as u64 as i64,
-            _ => (x as i64).clamp(0, (1i64 << bits) - 1),
-        }
-    };
-    match d {
-        DType::F64 => Buffer::F64(v.to_vec()),
-        DType::F32 => Buffer::F32(v.iter().map(|&x| x as f32).collect()),
-        DType::TF32 => Buffer::F32(v.iter().map(|&x| round_tf32(x as f32)).collect()),
-        DType::F16 => Buffer::F16(v.iter().map(|&x| f16::from_f64(x)).collect()),
-        DType::BF16 => Buffer::BF16(v.iter().map(|&x| bf16::from_f64(x)).collect()),
-        DType::Bool => Buffer::U8(v.iter().map(|&x| u8::from(x != 0.0)).collect()),
-        d if d.is_float() => Buffer::U8(v.iter().map(|&x| encode(d, x, saturate)).collect()),
-        _ => narrow_ints(d, &v.iter().map(|&x| int(x)).collect::<Vec<_>>()),
+/// The low bits of `x` as an integer of `dtype`: sign-extended for signed types; for 64-bit types, as is.
+pub fn wrap(dtype: DType, x: i64) -> i64 {
+    let bits = dtype.bits();
+    if dtype == DType::Bool {
+        i64::from(x != 0)
+    } else if bits >= 64 {
+        x
+    } else if dtype.is_signed_int() {
+        x << (64 - bits) >> (64 - bits)
+    } else {
+        x & ((1i64 << bits) - 1)
     }
 }
 
-/// Wraps to the type's width.
-fn narrow_ints(d: DType, v: &[i64]) -> Buffer {
-    let sub = |x: i64, bits: u32| ((x << (64 - bits)) >> (64 - bits)) as i8;
-    match d {
-        DType::I64 => Buffer::I64(v.to_vec()),
-        DType::I32 => Buffer::I32(v.iter().map(|&x| x as i32).collect()),
-        DType::I16 => Buffer::I16(v.iter().map(|&x| x as i16).collect()),
-        DType::I8 => Buffer::I8(v.iter().map(|&x| x as i8).collect()),
-        DType::I4 | DType::I2 => Buffer::I8(v.iter().map(|&x| sub(x, d.bits())).collect()),
-        DType::U64 => Buffer::U64(v.iter().map(|&x| x as u64).collect()),
-        DType::U32 => Buffer::U32(v.iter().map(|&x| x as u32).collect()),
-        DType::U16 => Buffer::U16(v.iter().map(|&x| x as u16).collect()),
-        DType::U8 => Buffer::U8(v.iter().map(|&x| x as u8).collect()),
-        DType::U4 | DType::U2 => Buffer::U8(v.iter().map(|&x| x as u8 & ((1 << d.bits()) - 1)).collect()),
-        DType::Bool => Buffer::U8(v.iter().map(|&x| u8::from(x != 0)).collect()),
-        d => narrow_floats(d, &v.iter().map(|&x| x as f64).collect::<Vec<_>>(), true),
+/// Smallest and largest value of an integer type.
+pub fn int_range(dtype: DType) -> (i128, i128) {
+    let bits = dtype.bits();
+    match dtype {
+        DType::Bool => (0, 1),
+        d if d.is_signed_int() => (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1),
+        _ => (0, (1i128 << bits) - 1),
     }
 }
 
@@ -290,37 +169,55 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_small_float_code_survives_a_round_trip() {
-        for d in [DType::F8E4M3FN, DType::F8E5M2, DType::F8E4M3, DType::F8E4M3FNUZ, DType::F8E5M2FNUZ, DType::F8E8M0] {
-            for code in 0..=255u8 {
-                let v = decode(d, code);
-                if v.is_nan() {
-                    assert!(decode(d, encode(d, v, true)).is_nan());
+    fn every_code_survives_a_round_trip() {
+        for m in MINIS {
+            for c in 0..1u32 << m.bits {
+                let x = m.decode(c as u8);
+                if x.is_nan() {
+                    assert!(m.decode(m.encode(x as f64, true)).is_nan());
                 } else {
-                    assert_eq!(encode(d, v, false), code, "{d} {code:#x} = {v}");
+                    assert_eq!(m.encode(x as f64, false), c as u8, "{:?} {c:#x} = {x}", m.dtype);
                 }
             }
         }
-        assert_eq!(decode(DType::F8E4M3FN, 0x7e), 448.0);
-        assert_eq!(decode(DType::F8E4M3, 0x77), 240.0);
-        assert_eq!((0..8).map(|c| decode(DType::F4E2M1, c)).collect::<Vec<_>>(), [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]);
-        assert_eq!(encode(DType::F8E4M3FN, 500.0, true), 0x7e);
-        assert_eq!(encode(DType::F8E4M3FN, 500.0, false), 0x7f);
-    }
-
-    #[test]
-    fn erf_is_exact_where_tables_are() {
-        for (x, y) in
-            [(0.0, 0.0), (0.5, 0.5204998778130465), (1.0, 0.8427007929497149), (2.0, 0.9953222650189527), (3.0, 0.9999779095030014)]
-        {
-            assert!((erf(x) - y).abs() < 1e-14 && (erf(-x) + y).abs() < 1e-14, "{x}");
+        for c in 0..255u8 {
+            assert_eq!(encode_e8m0(E8M0[c as usize] as f64, true), c);
         }
     }
 
     #[test]
-    fn floats_become_integers_by_truncation_and_saturation() {
-        let t = Tensor::f32(&[4], vec![1.9, -1.9, 300.0, f32::NAN]);
-        assert_eq!(t.cast(DType::I8).buffer(), &Buffer::I8(vec![1, -1, 127, 0]));
-        assert_eq!(t.cast(DType::U8).buffer(), &Buffer::U8(vec![1, 0, 255, 0]));
+    fn small_floats_round_to_the_nearest_even_code() {
+        for m in MINIS {
+            // Between neighbours: below the middle down, above up, at the middle to the even code.
+            for c in 0..m.code_of_max() {
+                let (a, b) = (m.decode(c) as f64, m.decode(c + 1) as f64);
+                let mid = (a + b) / 2.0;
+                assert_eq!(m.encode(mid, true), c + (c & 1), "{:?} {mid}", m.dtype);
+                assert_eq!(m.encode(mid - (b - a) / 64.0, true), c);
+                assert_eq!(m.encode(mid + (b - a) / 64.0, true), c + 1);
+            }
+        }
+    }
+
+    #[test]
+    fn overflow_follows_the_table_of_onnx_cast() {
+        let e = encode;
+        let inf = f64::INFINITY;
+        assert_eq!(
+            (e(DType::F8E4M3FN, 500.0, true), e(DType::F8E4M3FN, 500.0, false), e(DType::F8E4M3FN, 464.0, false)),
+            (0x7e, 0x7f, 0x7e)
+        );
+        assert_eq!((e(DType::F8E5M2, inf, true), e(DType::F8E5M2, -inf, false), e(DType::F8E5M2, 1e9, false)), (0x7b, 0xfc, 0x7c));
+        assert_eq!((e(DType::F8E4M3FNUZ, inf, false), e(DType::F8E4M3FNUZ, inf, true), e(DType::F8E4M3FNUZ, -0.0, true)), (0x80, 0x7f, 0));
+        assert_eq!((e(DType::F8E4M3, 1e9, true), e(DType::F8E4M3, 1e9, false)), (0x77, 0x78));
+        assert_eq!((e(DType::F4E2M1, f64::NAN, true), e(DType::F4E2M1, -9.0, false), e(DType::F4E2M1, 0.25, true)), (8, 15, 0));
+        assert_eq!((e(DType::F8E8M0, 0.0, true), e(DType::F8E8M0, 1.1, true), e(DType::F8E8M0, f64::NAN, true)), (0, 128, 255));
+    }
+
+    #[test]
+    fn integers_wrap() {
+        assert_eq!((wrap(DType::I4, -9), wrap(DType::U4, -1), wrap(DType::I2, 2), wrap(DType::U64, -1)), (7, 15, -2, -1));
+        assert_eq!(round_tf32(1.0 + 2f32.powi(-11)), 1.0);
+        assert_eq!(round_tf32(1.0 + 3.0 * 2f32.powi(-11)), 1.0 + 2f32.powi(-9));
     }
 }

@@ -1,11 +1,10 @@
-//! What rows share: operand and attribute shorthands, broadcasting, loops over strided views.
+//! What rows share: operand and attribute shorthands, broadcasting, and the definitions of composites.
 
 use crate::attr::Attrs;
 use crate::graph::{Builder, ValueId};
 use crate::op::*;
 use crate::tensor::Tensor;
 use crate::types::{DType, Dim, Shape, TensorType};
-use rayon::prelude::*;
 
 pub(crate) const fn operand(name: &'static str, types: TypeSet) -> OperandDef {
     OperandDef { name, types, variadic: false }
@@ -100,116 +99,13 @@ pub(crate) fn broadcast_to(t: &Tensor, shape: &[usize]) -> Tensor {
     t.view(shape, &broadcast_strides(t, shape), t.offset())
 }
 
-/// Joins neighbouring axes that every operand walks as one; extent-1 axes vanish.
-fn collapse(shape: &[usize], strides: &[&[isize]]) -> (Vec<usize>, Vec<Vec<isize>>) {
-    let mut dims: Vec<usize> = vec![];
-    let mut out: Vec<Vec<isize>> = vec![vec![]; strides.len()];
-    for (d, &n) in shape.iter().enumerate() {
-        if n == 1 {
-            continue;
-        }
-        let joins = !dims.is_empty() && out.iter().zip(strides).all(|(o, s)| o.last().is_some_and(|&l| l == s[d] * n as isize));
-        if joins {
-            let last = dims.len() - 1;
-            dims[last] *= n;
-            for (o, s) in out.iter_mut().zip(strides) {
-                o[last] = s[d];
-            }
-        } else {
-            dims.push(n);
-            for (o, s) in out.iter_mut().zip(strides) {
-                o.push(s[d]);
-            }
-        }
-    }
-    (dims, out)
-}
-
-/// Elements below which one thread does the work.
-const SERIAL: usize = 1 << 15;
-
-/// `out[i] = f(a[i], b[i])` over two strided operands, in row-major order; parallel over fixed blocks, so equal bits each time.
-pub(crate) fn zip<T: Copy + Sync, U: Copy + Send + Default>(
-    shape: &[usize],
-    a: (&[T], usize, &[isize]),
-    b: (&[T], usize, &[isize]),
-    f: impl Fn(T, T) -> U + Sync,
-) -> Vec<U> {
-    let total: usize = shape.iter().product();
-    let mut out = vec![U::default(); total];
-    if total == 0 {
-        return out;
-    }
-    let (dims, s) = collapse(shape, &[a.2, b.2]);
-    let (inner, sa, sb) = match dims.last() {
-        Some(&n) => (n, s[0][dims.len() - 1], s[1][dims.len() - 1]),
-        None => (1, 0, 0),
-    };
-    let lead = dims.len().saturating_sub(1);
-    // A long single row is cut so that threads share it.
-    let row = |r: usize, start: usize, part: &mut [U]| {
-        let (mut i, mut oa, mut ob) = (r, a.1 as isize, b.1 as isize);
-        for d in (0..lead).rev() {
-            let x = (i % dims[d]) as isize;
-            i /= dims[d];
-            oa += x * s[0][d];
-            ob += x * s[1][d];
-        }
-        oa += start as isize * sa;
-        ob += start as isize * sb;
-        let n = part.len();
-        match (sa, sb) {
-            (1, 1) => {
-                let (x, y) = (&a.0[oa as usize..][..n], &b.0[ob as usize..][..n]);
-                for ((o, &x), &y) in part.iter_mut().zip(x).zip(y) {
-                    *o = f(x, y);
-                }
-            }
-            (1, 0) => {
-                let y = b.0[ob as usize];
-                for (o, &x) in part.iter_mut().zip(&a.0[oa as usize..][..n]) {
-                    *o = f(x, y);
-                }
-            }
-            (0, 1) => {
-                let x = a.0[oa as usize];
-                for (o, &y) in part.iter_mut().zip(&b.0[ob as usize..][..n]) {
-                    *o = f(x, y);
-                }
-            }
-            _ => {
-                for (k, o) in part.iter_mut().enumerate() {
-                    let k = k as isize;
-                    *o = f(a.0[(oa + k * sa) as usize], b.0[(ob + k * sb) as usize]);
-                }
-            }
-        }
-    };
-    if total < SERIAL {
-        out.chunks_mut(inner).enumerate().for_each(|(r, part)| row(r, 0, part));
-    } else if inner >= SERIAL {
-        let piece = SERIAL / 2;
-        out.par_chunks_mut(inner).enumerate().for_each(|(r, whole)| {
-            whole.par_chunks_mut(piece).enumerate().for_each(|(p, part)| row(r, p * piece, part));
-        });
-    } else {
-        let group = (SERIAL / inner).max(1);
-        out.par_chunks_mut(inner * group).enumerate().for_each(|(g, block)| {
-            block.chunks_mut(inner).enumerate().for_each(|(k, part)| row(g * group + k, 0, part));
-        });
-    }
-    out
-}
-
-/// `out[i] = f(x[i])` over a contiguous slice.
-pub(crate) fn map<T: Copy + Sync, U: Copy + Send + Default>(x: &[T], f: impl Fn(T) -> U + Sync) -> Vec<U> {
-    let mut out = vec![U::default(); x.len()];
-    if x.len() < SERIAL {
-        out.iter_mut().zip(x).for_each(|(o, &x)| *o = f(x));
-    } else {
-        out.par_chunks_mut(SERIAL).zip(x.par_chunks(SERIAL)).for_each(|(o, x)| o.iter_mut().zip(x).for_each(|(o, &x)| *o = f(x)));
-    }
-    out
+/// The shape of an op's one result on these operands, within the budget.
+pub(crate) fn static_result(infer: fn(&InferArgs) -> Result<Vec<TensorType>, OpError>, a: &EvalArgs) -> Result<Vec<usize>, OpError> {
+    let types: Vec<TensorType> = a.operands.iter().map(Tensor::ty).collect();
+    let consts: Vec<Option<&Tensor>> = a.operands.iter().map(Some).collect();
+    let out = infer(&InferArgs { operands: &types, attrs: a.attrs, consts: &consts, fresh: "" })?;
+    out.iter().try_for_each(budget)?;
+    out.first().and_then(|t| t.shape.to_static()).ok_or_else(|| OpError::value("the result's shape does not follow from the operands"))
 }
 
 /// Types of a composite: those of its definition.

@@ -1,11 +1,10 @@
 //! Elementwise ops: unary, binary, comparison, select, cast. Binary operands broadcast as in numpy.
 
 use super::common::*;
-use crate::kernel_eval;
-use crate::numeric::Wide;
+use crate::kernels::scalar;
 use crate::op::*;
 use crate::scalar::{Binary, Compare, Unary};
-use crate::tensor::{Buffer, Tensor};
+use crate::tensor::Tensor;
 use crate::types::{DType, TensorType};
 
 fn same(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
@@ -15,59 +14,11 @@ fn same_as_bool(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
     Ok(vec![TensorType::new(DType::Bool, a.operands[0].shape.clone())])
 }
 
-/// The f32 form of a function, where one rounding of the f32 library function is the reference.
-fn f32_form(u: Unary) -> Option<fn(f32) -> f32> {
-    Some(match u {
-        Unary::Neg => |x| -x,
-        Unary::Abs => f32::abs,
-        Unary::Reciprocal => |x| 1.0 / x,
-        Unary::Sqrt => f32::sqrt,
-        Unary::Exp => f32::exp,
-        Unary::Log => f32::ln,
-        Unary::Sin => f32::sin,
-        Unary::Cos => f32::cos,
-        Unary::Tanh => f32::tanh,
-        Unary::Sigmoid => |x| 1.0 / (1.0 + (-x).exp()),
-        Unary::Floor => f32::floor,
-        Unary::Ceil => f32::ceil,
-        Unary::Round => f32::round_ties_even,
-        _ => return None,
-    })
-}
-
 fn eval_unary(u: Unary, a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
-    let x = a.operands[0].contiguous();
-    let d = x.dtype();
-    if let (Buffer::F32(v), Some(f)) = (x.buffer(), f32_form(u)) {
-        return Ok(vec![Tensor::f32(x.shape(), map(&v[x.offset()..x.offset() + x.len()], f))]);
-    }
-    let one = |v: kernel_eval::Value| kernel_eval::unary(u, v, d);
-    let to_bool = matches!(u, Unary::IsNan | Unary::IsInf);
-    Ok(vec![match x.wide() {
-        Wide::F(v) if to_bool => {
-            let (pos, neg) = (a.attrs.bool("positive").unwrap_or(true), a.attrs.bool("negative").unwrap_or(true));
-            let side = |x: f64| u != Unary::IsInf || if x > 0.0 { pos } else { neg };
-            Tensor::bool(x.shape(), v.into_iter().map(|x| one(kernel_eval::Value::F(x)) == kernel_eval::Value::I(1) && side(x)).collect())
-        }
-        Wide::I(v) if to_bool => Tensor::bool(x.shape(), vec![false; v.len()]),
-        Wide::F(v) => {
-            let y: Vec<f64> = map(&v, |x| match one(kernel_eval::Value::F(x)) {
-                kernel_eval::Value::F(y) => y,
-                kernel_eval::Value::I(y) => y as f64,
-            });
-            Tensor::from_f64s(d, x.shape(), &y)
-        }
-        Wide::I(v) => {
-            let y: Vec<i64> = v
-                .into_iter()
-                .map(|x| match one(kernel_eval::Value::I(x)) {
-                    kernel_eval::Value::I(y) => y,
-                    kernel_eval::Value::F(y) => y as i64,
-                })
-                .collect();
-            Tensor::from_i64s(d, x.shape(), &y)
-        }
-    }])
+    Ok(vec![scalar::unary(u, &a.operands[0])])
+}
+fn eval_is_inf(a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
+    Ok(vec![scalar::is_inf(&a.operands[0], flag(a.attrs, "positive")?, flag(a.attrs, "negative")?)])
 }
 
 fn broadcast2(a: &InferArgs, dtype: DType) -> Result<Vec<TensorType>, OpError> {
@@ -102,124 +53,14 @@ fn out_shape(operands: &[Tensor]) -> Result<Vec<usize>, OpError> {
     shape.to_static().ok_or_else(|| OpError::value("a shape is not known"))
 }
 
-fn f32_binary(b: Binary, x: f32, y: f32) -> f32 {
-    match b {
-        Binary::Add => x + y,
-        Binary::Sub => x - y,
-        Binary::Mul => x * y,
-        Binary::Div => x / y,
-        Binary::Max => {
-            if x.is_nan() || y.is_nan() {
-                f32::NAN
-            } else {
-                x.max(y)
-            }
-        }
-        Binary::Min => {
-            if x.is_nan() || y.is_nan() {
-                f32::NAN
-            } else {
-                x.min(y)
-            }
-        }
-        Binary::Pow => x.powf(y),
-        Binary::Rem => x % y,
-        _ => {
-            let r = x % y;
-            if r != 0.0 && (r < 0.0) != (y < 0.0) { r + y } else { r }
-        }
-    }
-}
-
 fn eval_binary(b: Binary, a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
-    let (x, y) = (&a.operands[0], &a.operands[1]);
-    let d = x.dtype();
-    let y = &if y.dtype() == d {
-        y.clone()
-    } else if d.is_float() {
-        y.cast(d)
-    } else {
-        // An integer base with a real exponent is raised in f64.
-        return int_pow(x, y);
-    };
-    let shape = out_shape(&[x.clone(), y.clone()])?;
-    let (sx, sy) = (broadcast_strides(x, &shape), broadcast_strides(y, &shape));
-    if let (Buffer::F32(p), Buffer::F32(q)) = (x.buffer(), y.buffer()) {
-        let (p, q) = ((&p[..], x.offset(), &sx[..]), (&q[..], y.offset(), &sy[..]));
-        // One monomorphic loop for each common operator, so that it vectorises.
-        let v = match b {
-            Binary::Add => zip(&shape, p, q, |x, y| x + y),
-            Binary::Sub => zip(&shape, p, q, |x, y| x - y),
-            Binary::Mul => zip(&shape, p, q, |x, y| x * y),
-            Binary::Div => zip(&shape, p, q, |x, y| x / y),
-            Binary::Max => zip(&shape, p, q, |x: f32, y: f32| if x.is_nan() || x > y { x } else { y }),
-            Binary::Min => zip(&shape, p, q, |x: f32, y: f32| if x.is_nan() || x < y { x } else { y }),
-            b => zip(&shape, p, q, move |x, y| f32_binary(b, x, y)),
-        };
-        return Ok(vec![Tensor::f32(&shape, v)]);
-    }
-    let (x, y) = (broadcast_to(x, &shape), broadcast_to(y, &shape));
-    Ok(vec![match (x.wide(), y.wide()) {
-        (Wide::F(p), Wide::F(q)) => {
-            let v: Vec<f64> = p
-                .iter()
-                .zip(&q)
-                .map(|(&x, &y)| float_of(kernel_eval::binary(b, kernel_eval::Value::F(x), kernel_eval::Value::F(y), d)))
-                .collect();
-            Tensor::from_f64s(d, &shape, &v)
-        }
-        (Wide::I(p), Wide::I(q)) => {
-            if matches!(b, Binary::Div | Binary::Mod | Binary::Rem) && q.contains(&0) {
-                return Err(OpError::value("integer division by zero"));
-            }
-            let v: Vec<i64> = p
-                .iter()
-                .zip(&q)
-                .map(|(&x, &y)| match kernel_eval::binary(b, kernel_eval::Value::I(x), kernel_eval::Value::I(y), d) {
-                    kernel_eval::Value::I(v) => v,
-                    kernel_eval::Value::F(v) => v as i64,
-                })
-                .collect();
-            Tensor::from_i64s(d, &shape, &v)
-        }
-        _ => return Err(OpError::dtype("operands of different kinds")),
-    }])
+    Ok(vec![scalar::binary(b, &out_shape(a.operands)?, &a.operands[0], &a.operands[1])?])
 }
-
-fn float_of(v: kernel_eval::Value) -> f64 {
-    match v {
-        kernel_eval::Value::F(x) => x,
-        kernel_eval::Value::I(x) => x as f64,
-    }
+fn eval_pow(a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
+    Ok(vec![scalar::pow(&out_shape(a.operands)?, &a.operands[0], &a.operands[1])?])
 }
-
-fn int_pow(x: &Tensor, y: &Tensor) -> Result<Vec<Tensor>, OpError> {
-    let shape = out_shape(&[x.clone(), y.clone()])?;
-    let (p, q) = (broadcast_to(x, &shape).to_f64s(), broadcast_to(y, &shape).to_f64s());
-    let v: Vec<f64> = p.iter().zip(&q).map(|(x, y)| x.powf(*y)).collect();
-    Ok(vec![Tensor::from_f64s(x.dtype(), &shape, &v)])
-}
-
 fn eval_compare(c: Compare, a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
-    let (x, y) = (&a.operands[0], &a.operands[1]);
-    let shape = out_shape(a.operands)?;
-    let unsigned = x.dtype() == DType::U64;
-    let (x, y) = (broadcast_to(x, &shape), broadcast_to(y, &shape));
-    let hit = |o: Option<std::cmp::Ordering>| match c {
-        Compare::Eq => o.is_some_and(|o| o.is_eq()),
-        Compare::Ne => o.is_none_or(|o| o.is_ne()),
-        Compare::Lt => o.is_some_and(|o| o.is_lt()),
-        Compare::Le => o.is_some_and(|o| o.is_le()),
-        Compare::Gt => o.is_some_and(|o| o.is_gt()),
-        Compare::Ge => o.is_some_and(|o| o.is_ge()),
-    };
-    let v: Vec<bool> = match (x.wide(), y.wide()) {
-        (Wide::F(p), Wide::F(q)) => p.iter().zip(&q).map(|(x, y)| hit(x.partial_cmp(y))).collect(),
-        (Wide::I(p), Wide::I(q)) if unsigned => p.iter().zip(&q).map(|(x, y)| hit(Some((*x as u64).cmp(&(*y as u64))))).collect(),
-        (Wide::I(p), Wide::I(q)) => p.iter().zip(&q).map(|(x, y)| hit(Some(x.cmp(y)))).collect(),
-        _ => return Err(OpError::dtype("operands of different kinds")),
-    };
-    Ok(vec![Tensor::bool(&shape, v)])
+    Ok(vec![scalar::compare(c, &out_shape(a.operands)?, &a.operands[0], &a.operands[1])])
 }
 
 fn infer_select(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
@@ -234,18 +75,7 @@ fn infer_select(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
 }
 
 fn eval_select(a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
-    let shape = out_shape(a.operands)?;
-    let c = broadcast_to(&a.operands[0], &shape).contiguous();
-    let Buffer::U8(cond) = c.buffer() else { return Err(OpError::dtype("the condition must be bool")) };
-    let cond = &cond[c.offset()..c.offset() + c.len()];
-    let (x, y) = (broadcast_to(&a.operands[1], &shape).contiguous(), broadcast_to(&a.operands[2], &shape).contiguous());
-    let (ox, oy) = (x.offset(), y.offset());
-    macro_rules! pick { ($($v:ident),*) => { match (x.buffer(), y.buffer()) {
-        $((Buffer::$v(p), Buffer::$v(q)) => Buffer::$v(cond.iter().enumerate().map(|(i, &c)| if c != 0 { p[ox + i] } else { q[oy + i] }).collect()),)*
-        _ => return Err(OpError::dtype("branches of different types")),
-    } } }
-    let buffer = pick!(F64, F32, F16, BF16, I64, I32, I16, I8, U64, U32, U16, U8);
-    Ok(vec![Tensor::new(x.dtype(), &shape, buffer)])
+    Ok(vec![scalar::select(&out_shape(a.operands)?, &a.operands[0], &a.operands[1], &a.operands[2])])
 }
 
 fn infer_cast(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
@@ -348,7 +178,7 @@ static IS_INF: OpDef = OpDef {
         Unary::IsInf,
         "is_inf",
         XF,
-        |a| eval_unary(Unary::IsInf, a),
+        eval_is_inf,
         "whether x is infinite, of the signs asked for",
         &["is_inf([1, inf, -inf], positive=true, negative=false) = bool[false, true, false]"],
     )
@@ -399,10 +229,8 @@ binary! {
     SHL Shl "shl" ABI "a shifted left by b bits" "shl(i64[3], i64[2]) = i64[12]";
     SHR Shr "shr" ABI "a shifted right by b bits" "shr(i64[12], i64[2]) = i64[3]";
 }
-static POW: OpDef = OpDef {
-    infer: infer_pow,
-    ..binary_row(Binary::Pow, "pow", AB, |a| eval_binary(Binary::Pow, a), "aᵇ, of a's type", &["pow([2, 3], [2]) = [4, 9]"])
-};
+static POW: OpDef =
+    OpDef { infer: infer_pow, ..binary_row(Binary::Pow, "pow", AB, eval_pow, "aᵇ, of a's type", &["pow([2, 3], [2]) = [4, 9]"]) };
 
 macro_rules! comparisons { ($($id:ident $c:ident $n:literal $doc:literal $ex:literal;)*) => {
     $(static $id: OpDef = OpDef { name: $n, doc: $doc, operands: ABA, attrs: &[], results: Results::One, kind: Kind::Elementwise(Scalar::Compare(Compare::$c)),

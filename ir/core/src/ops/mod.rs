@@ -3,11 +3,13 @@
 mod common;
 mod composite;
 mod contract;
+mod docs;
 mod dynamic;
 mod elementwise;
 mod gather;
 mod moves;
 mod onnx_extra;
+mod quick;
 mod reduce;
 mod search;
 pub mod structure;
@@ -16,6 +18,8 @@ use crate::op::OpDef;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+pub use docs::docs;
+pub(crate) use dynamic::as_static;
 pub use dynamic::{canonical, slice_spans};
 pub use structure::{CONSTANT, WEIGHT};
 
@@ -43,3 +47,6 @@ static BY_NAME: LazyLock<HashMap<&'static str, &'static OpDef>> = LazyLock::new(
 pub fn find(name: &str) -> Option<&'static OpDef> {
     BY_NAME.get(name).copied()
 }
+
+#[cfg(test)]
+mod tests;

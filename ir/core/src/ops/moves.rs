@@ -1,8 +1,9 @@
 //! Moves: transpose, reshape, broadcast, slice, pad, concat; and iota. On the host they are views where strides allow.
 
 use super::common::*;
+use crate::kernels::gather;
 use crate::op::*;
-use crate::tensor::{Buffer, Tensor, contiguous_strides};
+use crate::tensor::{Tensor, contiguous_strides};
 use crate::types::{Dim, Shape, TensorType};
 
 fn one(t: &TensorType, shape: Vec<Dim>) -> Result<Vec<TensorType>, OpError> {
@@ -21,6 +22,7 @@ fn infer_transpose(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
 }
 fn eval_transpose(a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
     let x = &a.operands[0];
+    static_result(infer_transpose, a)?;
     let perm = ints(a.attrs, "perm")?;
     let shape: Vec<usize> = perm.iter().map(|&p| x.shape()[p as usize]).collect();
     let strides: Vec<isize> = perm.iter().map(|&p| x.strides()[p as usize]).collect();
@@ -45,10 +47,52 @@ fn infer_reshape(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
     }
     Ok(vec![t])
 }
-/// The same elements in row-major order under another shape.
+/// The same elements in row-major order under another shape: a view where strides allow, else a copy.
 pub(crate) fn reshape(x: &Tensor, shape: &[usize]) -> Tensor {
-    let x = x.contiguous();
-    x.view(shape, &contiguous_strides(shape), x.offset())
+    match reshaped_strides(x, shape) {
+        Some(strides) => x.view(shape, &strides, x.offset()),
+        None => {
+            let x = x.contiguous();
+            x.view(shape, &contiguous_strides(shape), x.offset())
+        }
+    }
+}
+/// Strides of `x` under `shape`, if its axes can be joined and split without a copy: each run of old axes that a run of new ones
+/// covers must itself be evenly strided.
+fn reshaped_strides(x: &Tensor, shape: &[usize]) -> Option<Vec<isize>> {
+    if x.is_contiguous() || x.is_empty() {
+        return Some(contiguous_strides(shape));
+    }
+    let old: Vec<(usize, isize)> = x.shape().iter().copied().zip(x.strides().iter().copied()).filter(|d| d.0 != 1).collect();
+    let mut strides = vec![0isize; shape.len()];
+    let (mut o, mut n) = (0, 0);
+    while n < shape.len() {
+        if shape[n] == 1 {
+            n += 1;
+            continue;
+        }
+        let (o0, n0) = (o, n);
+        let (mut have, mut want) = (old.get(o)?.0, shape[n]);
+        (o, n) = (o + 1, n + 1);
+        while have != want {
+            if have < want {
+                have *= old.get(o)?.0;
+                o += 1;
+            } else {
+                want *= shape.get(n)?;
+                n += 1;
+            }
+        }
+        if (o0 + 1..o).any(|i| old[i - 1].1 != old[i].1 * old[i].0 as isize) {
+            return None;
+        }
+        let mut step = old[o - 1].1;
+        for i in (n0..n).rev() {
+            strides[i] = step;
+            step *= shape[i] as isize;
+        }
+    }
+    Some(strides)
 }
 fn eval_reshape(a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
     let shape: Vec<usize> = ints(a.attrs, "shape")?.iter().map(|&n| n as usize).collect();
@@ -68,8 +112,7 @@ fn infer_broadcast(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
     one(x, to.0)
 }
 fn eval_broadcast(a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
-    let shape: Vec<usize> = ints(a.attrs, "shape")?.iter().map(|&n| n as usize).collect();
-    Ok(vec![broadcast_to(&a.operands[0], &shape)])
+    Ok(vec![broadcast_to(&a.operands[0], &static_result(infer_broadcast, a)?)])
 }
 
 fn infer_slice(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
@@ -83,8 +126,8 @@ fn infer_slice(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
             return Err(OpError::attr(format!("axis {d}: size {} with step {}", sizes[d], steps[d])));
         }
         if let (Dim::Known(n), true) = (&x.shape[d], sizes[d] > 0) {
-            let last = starts[d] + (sizes[d] - 1) * steps[d];
-            if starts[d] < 0 || last < 0 || starts[d].max(last) >= *n as i64 {
+            let last = starts[d] as i128 + (sizes[d] as i128 - 1) * steps[d] as i128;
+            if starts[d] < 0 || last < 0 || last.max(starts[d] as i128) >= *n as i128 {
                 return Err(OpError::shape(format!("axis {d}: elements {} to {last} of {n}", starts[d])));
             }
         }
@@ -93,14 +136,18 @@ fn infer_slice(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
 }
 fn eval_slice(a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
     let x = &a.operands[0];
-    let (starts, sizes, steps) = (ints(a.attrs, "starts")?, ints(a.attrs, "sizes")?, ints(a.attrs, "steps")?);
-    let shape: Vec<usize> = sizes.iter().map(|&n| n as usize).collect();
+    let shape = static_result(infer_slice, a)?;
+    Ok(vec![sliced(x, &shape, ints(a.attrs, "starts")?, ints(a.attrs, "steps")?)])
+}
+/// A view of `shape` that starts at `starts` and goes by `steps`; both must stay inside.
+pub(crate) fn sliced(x: &Tensor, shape: &[usize], starts: &[i64], steps: &[i64]) -> Tensor {
     if shape.contains(&0) {
-        return Ok(vec![x.view(&shape, &vec![0; shape.len()], 0)]);
+        return x.view(shape, &vec![0; shape.len()], 0);
     }
     let offset = x.offset() as isize + starts.iter().zip(x.strides()).map(|(&s, &t)| s as isize * t).sum::<isize>();
-    let strides: Vec<isize> = steps.iter().zip(x.strides()).map(|(&s, &t)| s as isize * t).collect();
-    Ok(vec![x.view(&shape, &strides, offset as usize)])
+    let strides: Vec<isize> =
+        steps.iter().zip(x.strides()).zip(shape).map(|((&s, &t), &n)| if n == 1 { 0 } else { s as isize * t }).collect();
+    x.view(shape, &strides, offset as usize)
 }
 
 fn infer_pad(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
@@ -109,11 +156,17 @@ fn infer_pad(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
     if [low.len(), high.len(), interior.len()] != [x.rank(); 3] {
         return Err(OpError::attr(format!("low, high and interior need {} numbers", x.rank())));
     }
+    if interior.iter().any(|&i| i < 0) {
+        return Err(OpError::attr(format!("interior padding {interior:?} cannot be negative")));
+    }
     let dims = (0..x.rank())
         .map(|d| match &x.shape[d] {
             Dim::Known(n) => {
-                let n = *n as i64;
-                let m = n + (n - 1).max(0) * interior[d] + low[d] + high[d];
+                let n = *n as i128;
+                let m = n + (n - 1).max(0) * interior[d] as i128 + low[d] as i128 + high[d] as i128;
+                if m > i64::MAX as i128 {
+                    return Err(OpError::new("E0107", format!("padding makes axis {d} of {x} {m} long")));
+                }
                 u64::try_from(m)
                     .map(Dim::Known)
                     .map_err(|_| OpError::shape(format!("padding {} and {} crops more than axis {d} of {x} has", low[d], high[d])))
@@ -126,47 +179,11 @@ fn infer_pad(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
 }
 fn eval_pad(a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
     let x = &a.operands[0];
-    let (low, high, interior) = (ints(a.attrs, "low")?, ints(a.attrs, "high")?, ints(a.attrs, "interior")?);
+    let (low, interior) = (ints(a.attrs, "low")?, ints(a.attrs, "interior")?);
     let value = float(a.attrs, "value")?;
-    let mut shape = vec![];
-    for d in 0..x.rank() {
-        let n = x.shape()[d] as i64;
-        shape.push((n + (n - 1).max(0) * interior[d] + low[d] + high[d]).max(0) as usize);
-    }
-    budget(&TensorType::known(x.dtype(), &shape))?;
-    // The view must be gone before its buffer can be taken: one element is contiguous as it is.
-    let full = Tensor::full(x.dtype(), &shape, value);
-    let whole = full.contiguous();
-    drop(full);
-    let mut out = whole.into_buffer().map_err(|_| OpError::value("pad: the result's buffer is shared"))?;
-    // Operand elements that land inside, and where.
-    let mut from = vec![];
-    let strides = contiguous_strides(&shape);
-    for (i, src) in x.storage_indices().into_iter().enumerate() {
-        let (mut rest, mut at, mut inside) = (i, 0isize, true);
-        for d in (0..x.rank()).rev() {
-            let n = x.shape()[d];
-            let p = (rest % n) as i64 * (interior[d] + 1) + low[d];
-            rest /= n;
-            inside &= p >= 0 && p < shape[d] as i64;
-            at += p as isize * strides[d];
-        }
-        if inside {
-            from.push((src, at as usize));
-        }
-    }
-    copy(x.buffer(), &mut out, &from)?;
-    Ok(vec![Tensor::new(x.dtype(), &shape, out)])
-}
-
-/// `to[t] = from[f]` for each pair.
-pub(crate) fn copy(from: &Buffer, to: &mut Buffer, pairs: &[(usize, usize)]) -> Result<(), OpError> {
-    macro_rules! each { ($($v:ident),*) => { match (from, to) {
-        $((Buffer::$v(f), Buffer::$v(t)) => pairs.iter().for_each(|&(i, o)| t[o] = f[i]),)*
-        _ => return Err(OpError::dtype("values of different types")),
-    } } }
-    each!(F64, F32, F16, BF16, I64, I32, I16, I8, U64, U32, U16, U8);
-    Ok(())
+    let shape = static_result(infer_pad, a)?;
+    let step: Vec<i64> = interior.iter().map(|i| i + 1).collect();
+    Ok(vec![gather::pad(x, &shape, low, &step, &Tensor::full(x.dtype(), &[], value))])
 }
 
 fn infer_concat(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
@@ -212,28 +229,11 @@ fn infer_concat(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
 fn eval_concat(a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
     let first = &a.operands[0];
     let ax = axis(a.attrs, "axis", first.rank())?;
-    let mut shape = first.shape().to_vec();
-    shape[ax] = a.operands.iter().map(|t| t.shape()[ax]).sum();
-    budget(&TensorType::known(first.dtype(), &shape))?;
-    let inner: usize = shape[ax + 1..].iter().product();
-    let outer: usize = shape[..ax].iter().product();
-    let parts: Vec<Tensor> = a.operands.iter().map(Tensor::contiguous).collect();
-    macro_rules! join { ($($v:ident),*) => { match first.buffer() {
-        $(Buffer::$v(_) => {
-            let mut out = Vec::with_capacity(outer * shape[ax] * inner);
-            for o in 0..outer {
-                for p in &parts {
-                    let n = p.shape()[ax] * inner;
-                    let Buffer::$v(v) = p.buffer() else { return Err(OpError::dtype("parts of different types")) };
-                    let at = p.offset() + o * n;
-                    out.extend_from_slice(&v[at..at + n]);
-                }
-            }
-            Buffer::$v(out)
-        })*
-    } } }
-    let buffer = join!(F64, F32, F16, BF16, I64, I32, I16, I8, U64, U32, U16, U8);
-    Ok(vec![Tensor::new(first.dtype(), &shape, buffer)])
+    let shape = static_result(infer_concat, a)?;
+    if let [only] = a.operands {
+        return Ok(vec![only.clone()]);
+    }
+    Ok(vec![gather::concat(a.operands, ax, &shape)])
 }
 
 fn infer_iota(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {

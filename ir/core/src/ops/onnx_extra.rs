@@ -1,10 +1,10 @@
 //! Ops that only ONNX models ask for and no better kind describes: unique, non-maximum suppression, region pooling, determinant.
 
 use super::common::*;
+use crate::kernels::order;
 use crate::op::*;
 use crate::tensor::Tensor;
 use crate::types::{DType, Dim, Shape, TensorType};
-use std::cmp::Ordering;
 
 fn infer_unique(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
     let x = &a.operands[0];
@@ -19,42 +19,7 @@ fn infer_unique(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
 
 fn eval_unique(a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
     let x = &a.operands[0];
-    let ax = axis(a.attrs, "axis", x.rank())?;
-    let n = x.shape()[ax];
-    let (outer, inner): (usize, usize) = (x.shape()[..ax].iter().product(), x.shape()[ax + 1..].iter().product());
-    // Integers compare exactly, floats as numbers with NaN last.
-    let (ints, floats) = (x.to_ints(), x.to_f64s());
-    let place = |slice: usize, k: usize| (k / inner.max(1) * n + slice) * inner + k % inner.max(1);
-    let compare = |p: usize, q: usize| match &ints {
-        Some(v) => v[p].cmp(&v[q]),
-        None => floats[p].partial_cmp(&floats[q]).unwrap_or_else(|| floats[p].is_nan().cmp(&floats[q].is_nan())),
-    };
-    let slices = |i: usize, j: usize| {
-        (0..outer * inner).map(|k| compare(place(i, k), place(j, k))).find(|o| *o != Ordering::Equal).unwrap_or(Ordering::Equal)
-    };
-    let mut order: Vec<usize> = (0..n).collect();
-    order.sort_by(|&i, &j| slices(i, j).then(i.cmp(&j)));
-    // First place and members of each distinct slice, in rising order.
-    let mut groups: Vec<(usize, Vec<usize>)> = Vec::new();
-    for i in order {
-        match groups.last_mut() {
-            Some((first, members)) if slices(*first, i) == Ordering::Equal => members.push(i),
-            _ => groups.push((i, vec![i])),
-        }
-    }
-    if !flag(a.attrs, "sorted")? {
-        groups.sort_by_key(|g| g.0);
-    }
-    let mut inverse = vec![0i64; n];
-    for (g, (_, members)) in groups.iter().enumerate() {
-        members.iter().for_each(|&m| inverse[m] = g as i64);
-    }
-    let first: Vec<i64> = groups.iter().map(|g| g.0 as i64).collect();
-    let counts: Vec<i64> = groups.iter().map(|g| g.1.len() as i64).collect();
-    let m = groups.len();
-    let index = Tensor::i64(&[m], first);
-    let picked = super::gather::take(x, &index, ax)?;
-    Ok(vec![picked, index, Tensor::i64(&[n], inverse), Tensor::i64(&[m], counts)])
+    Ok(order::unique(x, axis(a.attrs, "axis", x.rank())?, flag(a.attrs, "sorted")?).to_vec())
 }
 
 fn infer_nms(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
@@ -267,7 +232,9 @@ static NMS: OpDef = OpDef {
     results: Results::One,
     kind: Kind::Opaque,
     tolerance: Tolerance::Exact,
-    examples: &[],
+    examples: &[
+        "non_max_suppression([[[0, 0, 1, 1], [0, 0, 1, 0.9], [2, 2, 3, 3]]], [[[0.9, 0.8, 0.7]]], i64[5], [0.5], [0.1], center=false) = i64[[0, 0, 0], [0, 0, 2]]",
+    ],
     infer: infer_nms,
     eval: eval_nms,
 };
@@ -286,7 +253,9 @@ static ROI_ALIGN: OpDef = OpDef {
     results: Results::One,
     kind: Kind::Opaque,
     tolerance: Tolerance::Ulps(4),
-    examples: &[],
+    examples: &[
+        "roi_align([[[[1, 2], [3, 4]]]], [[0, 0, 1, 1]], i64[0], height=1, width=1, sampling_ratio=1, scale=1, half_pixel=false, max=false) = [[[[2.5]]]]",
+    ],
     infer: infer_roi,
     eval: eval_roi,
 };

@@ -1,25 +1,10 @@
 //! Reductions, window reductions (pooling) and running combinations.
 
 use super::common::*;
-use crate::form::identity;
-use crate::kernel_eval::{self, Value};
-use crate::numeric::Wide;
+use crate::kernels::{reduce, window};
 use crate::op::*;
-use crate::scalar::Binary;
-use crate::tensor::{Buffer, Tensor, contiguous_strides};
-use crate::types::{DType, Dim, Shape, TensorType};
-use rayon::prelude::*;
-
-fn combiner(m: Monoid) -> Binary {
-    match m {
-        Monoid::Sum => Binary::Add,
-        Monoid::Prod => Binary::Mul,
-        Monoid::Max => Binary::Max,
-        Monoid::Min => Binary::Min,
-        Monoid::And => Binary::And,
-        Monoid::Or => Binary::Or,
-    }
-}
+use crate::tensor::Tensor;
+use crate::types::{Dim, Shape, TensorType};
 
 /// Shape after reducing, with or without the reduced axes.
 pub(crate) fn reduced_shape(s: &Shape, axes: &[usize], keep: bool) -> Shape {
@@ -38,87 +23,11 @@ fn infer_reduce(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
     Ok(vec![TensorType::new(x.dtype, reduced_shape(&x.shape, &axes, flag(a.attrs, "keepdims")?))])
 }
 
-/// The operand with its reduced axes last, contiguous: rows to combine.
-fn rows(x: &Tensor, axes: &[usize]) -> (Tensor, usize) {
-    let order: Vec<usize> = (0..x.rank()).filter(|d| !axes.contains(d)).chain(axes.iter().copied()).collect();
-    let shape: Vec<usize> = order.iter().map(|&d| x.shape()[d]).collect();
-    let strides: Vec<isize> = order.iter().map(|&d| x.strides()[d]).collect();
-    (x.view(&shape, &strides, x.offset()).contiguous(), axes.iter().map(|&d| x.shape()[d]).product())
-}
-
-/// Sum in eight lanes and then pairwise: fast, and more exact than one running sum.
-pub(crate) fn sum_f32(v: &[f32]) -> f32 {
-    if v.len() > 4096 {
-        let (a, b) = v.split_at(v.len() / 2);
-        return sum_f32(a) + sum_f32(b);
-    }
-    let mut lanes = [0f32; 8];
-    let chunks = v.chunks_exact(8);
-    let rest: f32 = chunks.remainder().iter().sum();
-    for c in chunks {
-        for (l, x) in lanes.iter_mut().zip(c) {
-            *l += x;
-        }
-    }
-    ((lanes[0] + lanes[4]) + (lanes[1] + lanes[5])) + ((lanes[2] + lanes[6]) + (lanes[3] + lanes[7])) + rest
-}
-
 fn eval_reduce(m: Monoid, a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
     let x = &a.operands[0];
     let axes = axes(a.attrs, x.rank())?;
-    let keep = flag(a.attrs, "keepdims")?;
-    let out = reduced_shape(&x.ty().shape, &axes, keep).to_static().unwrap_or_default();
-    let d = x.dtype();
-    let (r, n) = rows(x, &axes);
-    let count: usize = out.iter().product();
-    let start = identity(m, d);
-    if let Buffer::F32(v) = r.buffer() {
-        let v = &v[r.offset()..r.offset() + r.len()];
-        let one = |row: &[f32]| match m {
-            Monoid::Sum => sum_f32(row),
-            Monoid::Prod => row.iter().product(),
-            Monoid::Max => row.iter().fold(f32::NEG_INFINITY, |a, &x| if x.is_nan() || x > a { x } else { a }),
-            _ => row.iter().fold(f32::INFINITY, |a, &x| if x.is_nan() || x < a { x } else { a }),
-        };
-        // NaN sticks: once the fold holds one, no comparison replaces it.
-        let y: Vec<f32> = if n == 0 {
-            vec![start as f32; count]
-        } else if r.len() < 1 << 15 {
-            v.chunks(n).map(one).collect()
-        } else {
-            v.par_chunks(n).map(one).collect()
-        };
-        return Ok(vec![Tensor::f32(&out, y)]);
-    }
-    let op = combiner(m);
-    // bool: max and min are or and and.
-    Ok(vec![match r.wide() {
-        Wide::F(v) => {
-            let wide = if d == DType::F64 { DType::F64 } else { DType::F32 };
-            let y: Vec<f64> = (0..count)
-                .map(|i| {
-                    v[i * n..(i + 1) * n].iter().fold(start, |a, &x| match kernel_eval::binary(op, Value::F(a), Value::F(x), wide) {
-                        Value::F(y) if wide == DType::F32 => y as f32 as f64,
-                        Value::F(y) => y,
-                        Value::I(y) => y as f64,
-                    })
-                })
-                .collect();
-            Tensor::from_f64s(d, &out, &y)
-        }
-        Wide::I(v) => {
-            let start = if d == DType::U64 && m == Monoid::Min { -1 } else { start as i64 };
-            let y: Vec<i64> = (0..count)
-                .map(|i| {
-                    v[i * n..(i + 1) * n].iter().fold(start, |a, &x| match kernel_eval::binary(op, Value::I(a), Value::I(x), d) {
-                        Value::I(y) => y,
-                        Value::F(y) => y as i64,
-                    })
-                })
-                .collect();
-            Tensor::from_i64s(d, &out, &y)
-        }
-    }])
+    let shape = reduced_shape(&x.ty().shape, &axes, flag(a.attrs, "keepdims")?).to_static().unwrap_or_default();
+    Ok(vec![reduce::reduce(m, x, &axes, &shape)])
 }
 
 /// Output extent of a window over one axis. `None` if the window does not fit.
@@ -144,6 +53,10 @@ pub(crate) fn window_shape(a: &InferArgs, x: &TensorType, window: &[i64]) -> Res
     }
     (0..rank)
         .map(|i| match &x.shape[i + 2] {
+            // As much padding as the window takes away leaves the extent as it is.
+            Dim::Sym(_) if strides[i] == 1 && pads[i].saturating_add(pads[rank + i]) == (window[i] - 1).saturating_mul(dilations[i]) => {
+                Ok(x.shape[i + 2].clone())
+            }
             Dim::Sym(_) => Ok(Dim::sym(&format!("{}.w{i}", a.fresh))),
             Dim::Known(n) => windows(*n, window[i], strides[i], pads[i], pads[rank + i], dilations[i]).map(Dim::Known).ok_or_else(|| {
                 OpError::shape(format!(
@@ -168,93 +81,17 @@ fn infer_pool(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
 }
 
 fn eval_pool(m: Monoid, a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
-    let x = a.operands[0].contiguous();
-    let d = x.dtype();
-    let types = [x.ty()];
-    let out = infer_pool(&InferArgs { operands: &types, attrs: a.attrs, consts: &[None], fresh: "" })?;
-    let out = out[0].shape.to_static().unwrap_or_default();
-    let (window, strides, pads, dilations) =
-        (ints(a.attrs, "window")?, ints(a.attrs, "strides")?, ints(a.attrs, "pads")?, ints(a.attrs, "dilations")?);
-    let spatial = &x.shape()[2..];
-    let plane: usize = spatial.iter().product();
-    let out_plane: usize = out[2..].iter().product();
-    let planes = x.shape()[0] * x.shape()[1];
-    let steps = contiguous_strides(spatial);
-    // Every tap as its offsets per axis.
-    let taps: Vec<Vec<i64>> = (0..window.iter().product::<i64>())
-        .map(|mut t| {
-            let mut v = vec![0; window.len()];
-            for i in (0..window.len()).rev() {
-                v[i] = t % window[i] * dilations[i];
-                t /= window[i];
-            }
-            v
-        })
-        .collect();
-    let start = identity(m, d);
-    let at = |o: usize, tap: &[i64]| -> Option<usize> {
-        let (mut o, mut index) = (o, 0isize);
-        for i in (0..spatial.len()).rev() {
-            let p = (o % out[i + 2]) as i64 * strides[i] - pads[i] + tap[i];
-            o /= out[i + 2];
-            if p < 0 || p >= spatial[i] as i64 {
-                return None;
-            }
-            index += p as isize * steps[i];
-        }
-        Some(index as usize)
-    };
-    if let Buffer::F32(v) = x.buffer() {
-        let v = &v[x.offset()..x.offset() + x.len()];
-        let mut y = vec![0f32; planes * out_plane];
-        if out_plane > 0 {
-            y.par_chunks_mut(out_plane).enumerate().for_each(|(p, part)| {
-                let plane = &v[p * plane..(p + 1) * plane];
-                for (o, slot) in part.iter_mut().enumerate() {
-                    let mut acc = start as f32;
-                    for t in &taps {
-                        if let Some(i) = at(o, t) {
-                            let x = plane[i];
-                            acc = match m {
-                                Monoid::Sum => acc + x,
-                                Monoid::Prod => acc * x,
-                                Monoid::Max => {
-                                    if x.is_nan() || x > acc {
-                                        x
-                                    } else {
-                                        acc
-                                    }
-                                }
-                                _ => {
-                                    if x.is_nan() || x < acc {
-                                        x
-                                    } else {
-                                        acc
-                                    }
-                                }
-                            };
-                        }
-                    }
-                    *slot = acc;
-                }
-            });
-        }
-        return Ok(vec![Tensor::f32(&out, y)]);
-    }
-    let v = x.to_f64s();
-    let op = combiner(m);
-    let y: Vec<f64> = (0..planes * out_plane)
-        .map(|i| {
-            let (p, o) = (i / out_plane, i % out_plane);
-            taps.iter().filter_map(|t| at(o, t)).fold(start, |a, j| {
-                match kernel_eval::binary(op, Value::F(a), Value::F(v[p * plane + j]), DType::F64) {
-                    Value::F(y) => y,
-                    Value::I(y) => y as f64,
-                }
-            })
-        })
-        .collect();
-    Ok(vec![Tensor::from_f64s(d, &out, &y)])
+    let x = &a.operands[0];
+    let shape = static_result(infer_pool, a)?;
+    let kernel: Vec<usize> = ints(a.attrs, "window")?.iter().map(|&k| k as usize).collect();
+    let g = geometry(a, x, &kernel, &shape)?;
+    Ok(vec![window::pool(m, x, &g, &shape)])
+}
+
+/// How the windows of `kernel` slide over the spatial axes of `x`.
+pub(crate) fn geometry(a: &EvalArgs, x: &Tensor, kernel: &[usize], shape: &[usize]) -> Result<window::Geometry, OpError> {
+    let (strides, pads, dilations) = (ints(a.attrs, "strides")?, ints(a.attrs, "pads")?, ints(a.attrs, "dilations")?);
+    Ok(window::Geometry::new(&x.shape()[2..], kernel, &shape[2..], strides, pads, dilations))
 }
 
 fn infer_scan(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
@@ -263,37 +100,9 @@ fn infer_scan(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
 }
 
 fn eval_scan(m: Monoid, a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
-    let x = a.operands[0].contiguous();
+    let x = &a.operands[0];
     let ax = axis(a.attrs, "axis", x.rank())?;
-    let (exclusive, reverse) = (flag(a.attrs, "exclusive")?, flag(a.attrs, "reverse")?);
-    let n = x.shape()[ax];
-    let inner: usize = x.shape()[ax + 1..].iter().product();
-    let d = x.dtype();
-    let op = combiner(m);
-    let run = |get: &dyn Fn(usize) -> Value, put: &mut dyn FnMut(usize, Value)| {
-        for lane in 0..x.len() / n.max(1) {
-            let base = lane / inner * inner * n + lane % inner;
-            let mut acc = if d.is_float() { Value::F(identity(m, d)) } else { Value::I(identity(m, d) as i64) };
-            for k in 0..n {
-                let i = base + inner * if reverse { n - 1 - k } else { k };
-                let next = kernel_eval::fit(kernel_eval::binary(op, acc, get(i), d), d);
-                put(i, if exclusive { acc } else { next });
-                acc = next;
-            }
-        }
-    };
-    Ok(vec![match x.wide() {
-        Wide::F(v) => {
-            let mut y = vec![0f64; v.len()];
-            run(&|i| Value::F(v[i]), &mut |i, v| y[i] = if let Value::F(v) = v { v } else { 0.0 });
-            Tensor::from_f64s(d, x.shape(), &y)
-        }
-        Wide::I(v) => {
-            let mut y = vec![0i64; v.len()];
-            run(&|i| Value::I(v[i]), &mut |i, v| y[i] = if let Value::I(v) = v { v } else { 0 });
-            Tensor::from_i64s(d, x.shape(), &y)
-        }
-    }])
+    Ok(vec![reduce::scan(m, x, ax, flag(a.attrs, "exclusive")?, flag(a.attrs, "reverse")?)])
 }
 
 const REDUCE_ATTRS: &[AttrDef] = &[attr("axes", AttrType::Ints), attr("keepdims", AttrType::Bool)];

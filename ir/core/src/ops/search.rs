@@ -2,10 +2,10 @@
 
 use super::common::*;
 use super::reduce::reduced_shape;
+use crate::kernels::order;
 use crate::op::*;
 use crate::tensor::Tensor;
 use crate::types::{DType, Dim, Shape, TensorType};
-use std::cmp::Ordering;
 
 fn infer_arg(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
     let x = &a.operands[0];
@@ -17,40 +17,11 @@ fn infer_arg(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
     Ok(vec![TensorType::new(DType::I64, reduced_shape(&x.shape, &[ax], flag(a.attrs, "keepdims")?))])
 }
 
-/// Lines along an axis: base position and step of each, in order.
-fn lines(shape: &[usize], ax: usize) -> (usize, usize, impl Iterator<Item = usize>) {
-    let n = shape[ax];
-    let inner: usize = shape[ax + 1..].iter().product();
-    let outer: usize = shape[..ax].iter().product();
-    (n, inner, (0..outer).flat_map(move |o| (0..inner).map(move |i| o * n * inner + i)))
-}
-
-/// NaN counts as the largest, as in numpy.
-fn order(a: f64, b: f64) -> Ordering {
-    a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
-}
-
 fn eval_arg(largest: bool, a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
     let x = &a.operands[0];
     let ax = axis(a.attrs, "axis", x.rank())?;
-    let last = flag(a.attrs, "last")?;
-    let v = x.to_f64s();
-    let (n, step, bases) = lines(x.shape(), ax);
-    let out: Vec<i64> = bases
-        .map(|base| {
-            let mut best = 0;
-            for k in 1..n {
-                let o = order(v[base + k * step], v[base + best * step]);
-                let o = if largest { o } else { o.reverse() };
-                if o.is_gt() || (last && o.is_eq()) {
-                    best = k;
-                }
-            }
-            best as i64
-        })
-        .collect();
-    let shape = reduced_shape(&x.ty().shape, &[ax], flag(a.attrs, "keepdims")?).to_static().unwrap_or_default();
-    Ok(vec![Tensor::i64(&shape, out)])
+    let shape = static_result(infer_arg, a)?;
+    Ok(vec![order::arg(x, ax, largest, flag(a.attrs, "last")?, &shape)])
 }
 
 fn infer_topk(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
@@ -67,29 +38,8 @@ fn infer_topk(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
 fn eval_topk(a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
     let x = &a.operands[0];
     let ax = axis(a.attrs, "axis", x.rank())?;
-    let k = int(a.attrs, "k")? as usize;
-    let largest = flag(a.attrs, "largest")?;
-    let v = x.to_f64s();
-    let (n, step, bases) = lines(x.shape(), ax);
-    let mut shape = x.shape().to_vec();
-    shape[ax] = k;
-    let (mut values, mut indices) = (vec![0f64; shape.iter().product()], vec![0i64; shape.iter().product()]);
-    for base in bases {
-        let mut at: Vec<usize> = (0..n).collect();
-        // Equal values keep their order, so the lower index comes first.
-        at.sort_by(|&p, &q| {
-            let o = order(v[base + p * step], v[base + q * step]);
-            if largest { o.reverse() } else { o }
-        });
-        let (outer, inner) = (base / (n * step).max(1), base % step);
-        for (r, &p) in at.iter().take(k).enumerate() {
-            let o = (outer * k + r) * step + inner;
-            values[o] = v[base + p * step];
-            indices[o] = p as i64;
-        }
-    }
-    // Values go back exactly: they came from this type.
-    Ok(vec![Tensor::from_f64s(x.dtype(), &shape, &values), Tensor::i64(&shape, indices)])
+    let shape = static_result(infer_topk, a)?;
+    Ok(order::topk(x, int(a.attrs, "k")? as usize, ax, flag(a.attrs, "largest")?, &shape).to_vec())
 }
 
 fn infer_nonzero(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
@@ -97,20 +47,10 @@ fn infer_nonzero(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
     Ok(vec![TensorType::new(DType::I64, Shape(vec![Dim::from(rank), Dim::sym(&format!("{}.n", a.fresh))]))])
 }
 fn eval_nonzero(a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
-    let x = &a.operands[0];
-    let hits: Vec<usize> = x.to_f64s().iter().enumerate().filter(|(_, v)| **v != 0.0).map(|(i, _)| i).collect();
-    let shape = if x.rank() == 0 { vec![1] } else { x.shape().to_vec() };
-    let mut out = vec![0i64; shape.len() * hits.len()];
-    for (c, &h) in hits.iter().enumerate() {
-        let mut rest = h;
-        for d in (0..shape.len()).rev() {
-            out[d * hits.len() + c] = (rest % shape[d]) as i64;
-            rest /= shape[d];
-        }
-    }
-    Ok(vec![Tensor::i64(&[shape.len(), hits.len()], out)])
+    Ok(vec![order::nonzero(&a.operands[0])])
 }
 
+const X_ANY: &[OperandDef] = &[operand("x", TypeSet::Any)];
 const ARG: &[AttrDef] = &[attr("axis", AttrType::Int), attr("keepdims", AttrType::Bool), attr("last", AttrType::Bool)];
 const X: &[OperandDef] = &[operand("x", TypeSet::Number)];
 
@@ -153,7 +93,7 @@ static TOPK: OpDef = OpDef {
 static NONZERO: OpDef = OpDef {
     name: "nonzero",
     doc: "Positions of the elements that are not 0, one row per axis (ONNX NonZero).",
-    operands: &[operand("x", TypeSet::Any)],
+    operands: X_ANY,
     attrs: &[],
     results: Results::One,
     kind: Kind::Opaque,
