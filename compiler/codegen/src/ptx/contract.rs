@@ -12,8 +12,9 @@
 //! `4t … 4t+3` as one 16-byte load, and feeds words (0, 1) to the first `mma` and (2, 3) to the second. The `^` keeps both the loads and
 //! the 16-byte stores free of bank conflicts.
 //!
-//! f32 is split as `x = hi + lo` in tf32 and summed as `hi·hi + hi·lo + lo·hi` (3xTF32): the dropped `lo·lo` is below 2⁻²² of the product,
-//! so the result is as good as an f32 sum in another order. What is infinite or NaN goes into `lo`, beside `hi = ±1`: products of `hi`
+//! f32 is split as `x = hi + lo` in tf32 and summed as `hi·hi + hi·lo + lo·hi` (3xTF32): the dropped `lo·lo` is below 2⁻²² of the product.
+//! Each round's products are summed from zero and added to the sum with one rounded addition, since tensor cores cut digits off instead
+//! of rounding (Ootomo and Yokota, *Recovering single precision accuracy from Tensor Cores*, 2022). What is infinite or NaN goes into `lo`, beside `hi = ±1`: products of `hi`
 //! then never meet it with the wrong sign.
 //!
 //! The tile then goes back through shared memory, so that the epilogue is written once, in a loop, on neighbouring outputs.
@@ -436,20 +437,29 @@ fn multiply(f: &mut Fun, p: &Plan, shared: &Buf, at: [Val; 2], plane: [u64; 2], 
     };
     let a = rows(f, at[0], plane[0], t.tm * 2);
     let b = rows(f, at[1], plane[1], t.tn);
-    // Smallest products first.
-    let products: &[(usize, usize)] = if p.parts() == 2 { &[(1, 0), (0, 1), (0, 0)] } else { &[(0, 0)] };
-    for step in 0..2usize {
-        for i in 0..t.tm as usize {
-            for j in 0..t.tn as usize {
-                for &(pa, pb) in products {
-                    let (top, low) = (&a[pa][2 * i], &a[pa][2 * i + 1]);
-                    let fa = [top[2 * step], low[2 * step], top[2 * step + 1], low[2 * step + 1]];
-                    let fb = [b[pb][j][2 * step], b[pb][j][2 * step + 1]];
-                    let s = (i * t.tn as usize + j) * 4;
-                    let c: [Val; 4] = [sums[s], sums[s + 1], sums[s + 2], sums[s + 3]];
-                    sums[s..s + 4].copy_from_slice(&mma(f, p.dtype, fa, fb, c));
+    let step = |f: &mut Fun, i: usize, j: usize, step: usize, (pa, pb): (usize, usize), c: [Val; 4]| {
+        let (top, low) = (&a[pa][2 * i], &a[pa][2 * i + 1]);
+        let fa = [top[2 * step], low[2 * step], top[2 * step + 1], low[2 * step + 1]];
+        let fb = [b[pb][j][2 * step], b[pb][j][2 * step + 1]];
+        mma(f, p.dtype, fa, fb, c)
+    };
+    let zero = f.float(F32, 0.0);
+    for i in 0..t.tm as usize {
+        for j in 0..t.tn as usize {
+            let s = (i * t.tn as usize + j) * 4;
+            let sum: [Val; 4] = [sums[s], sums[s + 1], sums[s + 2], sums[s + 3]];
+            let next = if p.parts() == 2 {
+                // Smallest products first, from zero: what tensor cores cut off is of the round's size, not of the sum's.
+                let mut c = [zero; 4];
+                for (k, parts) in [(0, (1, 0)), (1, (1, 0)), (0, (0, 1)), (1, (0, 1)), (0, (0, 0)), (1, (0, 0))] {
+                    c = step(f, i, j, k, parts, c);
                 }
-            }
+                [0, 1, 2, 3].map(|e| f.fadd(sum[e], c[e]))
+            } else {
+                let c = step(f, i, j, 0, (0, 0), sum);
+                step(f, i, j, 1, (0, 0), c)
+            };
+            sums[s..s + 4].copy_from_slice(&next);
         }
     }
     sums
