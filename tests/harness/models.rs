@@ -37,13 +37,15 @@ fn on_interpreter(o: &Oracle) {
 }
 
 fn on_target(o: &Oracle, target: &str, device: &str) {
-    let compiler = Compiler::new(&o.model).target(target).shapes_of(&o.inputs);
+    // As `tahoma run` does: an input is fixed where the shapes depend on its value (silero's rate, where one branch fits no other).
+    let p = interp::prepare(&o.model, &model::Request::default(), &o.inputs).unwrap_or_else(|d| panic!("{d}"));
+    let compiler = Compiler::new(&o.model).target(target).request(&p.request).shapes_of(&p.inputs);
     let c = compiler.compile().unwrap_or_else(|d| panic!("{d}"));
     let r = &c.manifest.report;
     let share = r.device_flops as f64 / (r.device_flops + r.host_flops).max(1) as f64;
     println!("{target}: {} launches, {:.2} % of the flops on the device; on the host: {:?}", r.launches, 100.0 * share, r.host_ops);
     assert!(share >= 0.9, "{target}: only {:.1} % on the device: {:?}", 100.0 * share, r.host_ops);
-    let (got, _) = c.run(&o.inputs, device).unwrap_or_else(|d| panic!("{d}"));
+    let (got, _) = c.run(&p.inputs, device).unwrap_or_else(|d| panic!("{d}"));
     agree(o, &got, device);
 }
 
@@ -75,5 +77,13 @@ models! {
     ocr_classifier oracle("ocr-cls");
     voice_activity_16k oracle("vad-16k");
     voice_activity_op18 oracle("vad-op18");
+    voice_activity oracle("vad");
+    voice_activity_op15 oracle("vad-op15");
+    voice_activity_sequence oracle("vad-sequence");
+    voice_activity_half oracle("vad-half");
+    ocr6_detector oracle("ocr6-det");
+    ocr6_recogniser oracle("ocr6-rec");
+    ocr6_classifier oracle("ocr6-cls");
+    file_type oracle("magika");
     sentence_embedding minilm();
 }

@@ -25,6 +25,14 @@ ONNX_MODELS = {
     "ocr-cls": ("rapidocr_onnxruntime", OCR + "ch_ppocr_mobile_v2.0_cls_infer.onnx"),
     "vad-16k": ("silero_vad", VAD + "silero_vad_openvino_16k.onnx"),
     "vad-op18": ("silero_vad", VAD + "silero_vad_op18_ifless.onnx"),
+    "vad": ("silero_vad", VAD + "silero_vad.onnx"),
+    "vad-op15": ("silero_vad", VAD + "silero_vad_16k_op15.onnx"),
+    "vad-sequence": ("silero_vad", VAD + "silero_vad_16k_sequence.onnx"),
+    "vad-half": ("silero_vad", VAD + "silero_vad_half.onnx"),
+    "ocr6-det": ("rapidocr", "rapidocr/models/PP-OCRv6_det_small.onnx"),
+    "ocr6-rec": ("rapidocr", "rapidocr/models/PP-OCRv6_rec_small.onnx"),
+    "ocr6-cls": ("rapidocr", "rapidocr/models/ch_ppocr_mobile_v2.0_cls_mobile.onnx"),
+    "magika": ("magika", "magika/models/standard_v3_3/model.onnx"),
 }
 
 
@@ -44,15 +52,21 @@ def tone(count):
 
 
 def inputs_of(name):
-    if name == "ocr-det":
+    if name == "magika":
+        text = pathlib.Path(__file__).read_bytes()
+        return {"bytes": numpy.frombuffer(text[:1024] + text[-1024:], numpy.uint8).astype(numpy.int32)[None]}
+    if name.endswith("-det"):
         return {"x": drawn(320, 192, 24, LINE, (16, 80))}
-    if name == "ocr-rec":
+    if name.endswith("-rec"):
         return {"x": drawn(320, 48, 24, LINE, (6, 8))}
-    if name == "ocr-cls":
+    if name.endswith("-cls"):
         return {"x": drawn(192, 48, 24, LINE[:12], (6, 8))}
     rng = numpy.random.default_rng(16)
+    if name == "vad-sequence":
+        state = {n: (rng.standard_normal((1, 1, 128)) * 0.1).astype(numpy.float32) for n in "hc"}
+        return {"input": tone(5 * 576).reshape(5, 576), **state}
     feeds = {"input": tone(576), "state": (rng.standard_normal((2, 1, 128)) * 0.1).astype(numpy.float32)}
-    if name == "vad-op18":
+    if name in ("vad-op18", "vad-op15", "vad"):
         feeds["sr"] = numpy.array(16000, numpy.int64)
     return feeds
 

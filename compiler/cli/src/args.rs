@@ -109,6 +109,9 @@ pub(crate) struct Run {
     /// Folder that an artifact's weight references are relative to, if the model's files moved
     #[arg(long, value_name = "DIR")]
     pub(crate) weights: Option<PathBuf>,
+    /// Run this many times more and tell the wall time of those runs
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) repeat: usize,
     /// Print {"outputs": {name: path}, …}
     #[arg(long)]
     pub(crate) json: bool,

@@ -4,11 +4,28 @@ use crate::args::Run;
 use crate::util::{self, print, print_json, si};
 use crate::{Exit, OK};
 use serde_json::json;
+use std::time::{Duration, Instant};
 use tahoma::model::{ModelKind, kind_of};
 use tahoma::{Artifact, Compiler, Diagnostic, Diagnostics, RunReport, Runner, Target, Tensor, device, interp};
 use tahoma_core::TensorType;
 
 type Outputs = Vec<(String, Tensor)>;
+
+/// What a run gave: outputs, the device's report, and the wall times of the repetitions.
+type Ran = (Outputs, Option<RunReport>, Vec<Duration>);
+
+/// Runs once, and then `n` times with the time taken.
+fn repeated<T, E>(n: usize, mut f: impl FnMut() -> Result<T, E>) -> Result<(T, Vec<Duration>), E> {
+    let first = f()?;
+    let mut times = vec![];
+    for _ in 0..n {
+        let start = Instant::now();
+        f()?;
+        times.push(start.elapsed());
+    }
+    times.sort();
+    Ok((first, times))
+}
 
 pub(crate) fn run(a: Run) -> Exit {
     let files = util::files(&a.input)?;
@@ -16,15 +33,16 @@ pub(crate) fn run(a: Run) -> Exit {
     let spin = util::spinner();
     spin.set_message("run");
     let kind = kind_of(&a.model)?;
-    let (outputs, report): (Outputs, Option<RunReport>) = match kind {
+    let (outputs, report, times): Ran = match kind {
         ModelKind::Artifact => {
             let artifact = Artifact::load(&a.model, a.weights.as_deref())?;
             fits(&artifact.manifest.target, &a.device)?;
             let m = artifact.manifest.clone();
             let wanted: Vec<(String, TensorType)> = m.inputs.iter().map(|p| (p.name.clone(), m.buffers[p.buffer].ty.clone())).collect();
             let inputs = util::read(&files, &wanted)?;
-            let (out, r) = Runner::new(artifact, device::open(&a.device)?)?.run(&inputs)?;
-            (out, Some(r))
+            let mut runner = Runner::new(artifact, device::open(&a.device)?)?;
+            let ((out, r), times) = repeated(a.repeat, || runner.run(&inputs))?;
+            (out, Some(r), times)
         }
         _ => run_model(&a, &files, &spin)?,
     };
@@ -32,7 +50,10 @@ pub(crate) fn run(a: Run) -> Exit {
     let written = util::write_outputs(&a.output_dir, &outputs)?;
     if a.json {
         let map: serde_json::Map<_, _> = written.iter().map(|(n, p)| (n.clone(), json!(p))).collect();
-        print_json(&json!({ "outputs": map, "device": a.device, "report": report }));
+        let ms: Vec<f64> = times.iter().map(|t| t.as_secs_f64() * 1e3).collect();
+        print_json(&json!({
+            "outputs": map, "device": a.device, "report": report, "repeat_ms": ms, "peak_memory_bytes": tahoma::peak_rss_bytes(),
+        }));
         return Ok(OK);
     }
     for ((name, path), (_, t)) in written.iter().zip(&outputs) {
@@ -41,6 +62,10 @@ pub(crate) fn run(a: Run) -> Exit {
     if let Some(r) = report {
         print(&summary(&r));
     }
+    if let (Some(min), Some(max)) = (times.first(), times.last()) {
+        let ms = |d: &Duration| d.as_secs_f64() * 1e3;
+        print(&format!("{} more runs: {:.1} to {:.1} ms, median {:.1} ms", times.len(), ms(min), ms(max), ms(&times[times.len() / 2])));
+    }
     Ok(OK)
 }
 
@@ -48,14 +73,15 @@ fn run_model(
     a: &Run,
     files: &[(String, std::path::PathBuf)],
     spin: &indicatif::ProgressBar,
-) -> Result<(Outputs, Option<RunReport>), Diagnostics> {
+) -> Result<Ran, Diagnostics> {
     let Some(target) = Target::of_device(&a.device) else {
         // Types of the inputs are only needed for raw arrays; without them the files are read by what they say.
         let typed = tahoma::model::import(&a.model, &Default::default()).map(|m| types(&m.program)).unwrap_or_default();
         let inputs = util::read(files, &typed)?;
         let p = interp::prepare(&a.model, &Default::default(), &inputs)?;
         util::warn(&p.model.warnings);
-        return Ok((interp::evaluate(&p.model, &p.inputs)?, None));
+        let (out, times) = repeated(a.repeat, || interp::evaluate(&p.model, &p.inputs))?;
+        return Ok((out, None, times));
     };
     let opened = device::open(&a.device)?;
     let inputs = match tahoma::model::import(&a.model, &Default::default()) {
@@ -79,8 +105,9 @@ fn run_model(
         .on_stage(move |s| ticker.set_message(format!("{s}")))
         .compile()?;
     util::warn(&compiled.warnings);
-    let (out, r) = Runner::new(compiled.artifact(), opened)?.run(&p.inputs)?;
-    Ok((out, Some(r)))
+    let mut runner = Runner::new(compiled.artifact(), opened)?;
+    let ((out, r), times) = repeated(a.repeat, || runner.run(&p.inputs))?;
+    Ok((out, Some(r), times))
 }
 
 fn types(p: &tahoma_core::Program) -> Vec<(String, TensorType)> {

@@ -1,5 +1,6 @@
 //! What compiling costs: every real model for three targets, with its limit beside it, and onnxruntime's session start as a peer.
 
+use crate::bench_interp;
 use crate::setup::venv_python;
 use crate::shell::{self, cache, output, root};
 
@@ -42,6 +43,7 @@ pub(crate) fn run() -> Result<(), String> {
             text += &row;
         }
     }
+    text += &bench_interp::table()?;
     let file = root().join("tests/benchmarks.md");
     std::fs::write(&file, text).map_err(|e| format!("cannot write {}: {e}", file.display()))
 }

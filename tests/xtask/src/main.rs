@@ -4,6 +4,7 @@
 //! every check that guards the main branch.
 
 mod bench;
+mod bench_interp;
 mod demo;
 mod setup;
 mod shell;
@@ -19,7 +20,7 @@ Usage: cargo xtask <COMMAND>
 Commands:
   setup   Install what building and testing need: MLIR 22 (Debian packages), a Python environment, the real models
   demo    Set up, build, then compile a text recogniser for Trainium2 and Hopper, verify both and read a line of text
-  bench   Set up, build, then time compiling the real models and write tests/benchmarks.md
+  bench   Set up, build, then time compiling and interpreting the real models and write tests/benchmarks.md
   test    Set up, then run formatting, lints and all tests
 
 Examples:

