@@ -14,6 +14,10 @@ use clap::Parser;
 use std::process::ExitCode;
 use tahoma::{Diagnostic, Diagnostics};
 
+/// The interpreter makes and drops megabytes for every op; the system's allocator gives them back and takes them anew each time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Done.
 pub(crate) const OK: u8 = 0;
 /// A problem, printed as a diagnostic.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tahoma::model::{ModelKind, kind_of};
 use tahoma::{Artifact, Compiler, Diagnostic, Diagnostics, RunReport, Runner, Target, Tensor, device, interp};
 use tahoma_core::TensorType;
+use tahoma_core::eval::{Kept, Weights};
 
 type Outputs = Vec<(String, Tensor)>;
 
@@ -69,18 +70,17 @@ pub(crate) fn run(a: Run) -> Exit {
     Ok(OK)
 }
 
-fn run_model(
-    a: &Run,
-    files: &[(String, std::path::PathBuf)],
-    spin: &indicatif::ProgressBar,
-) -> Result<Ran, Diagnostics> {
+fn run_model(a: &Run, files: &[(String, std::path::PathBuf)], spin: &indicatif::ProgressBar) -> Result<Ran, Diagnostics> {
     let Some(target) = Target::of_device(&a.device) else {
         // Types of the inputs are only needed for raw arrays; without them the files are read by what they say.
         let typed = tahoma::model::import(&a.model, &Default::default()).map(|m| types(&m.program)).unwrap_or_default();
         let inputs = util::read(files, &typed)?;
         let p = interp::prepare(&a.model, &Default::default(), &inputs)?;
         util::warn(&p.model.warnings);
-        let (out, times) = repeated(a.repeat, || interp::evaluate(&p.model, &p.inputs))?;
+        // One run reads each weight where it is used; several keep them, as an application would.
+        let kept = Kept::new(&p.model.store);
+        let weights: &dyn Weights = if a.repeat > 0 { &kept } else { &p.model.store };
+        let (out, times) = repeated(a.repeat, || interp::evaluate_program(&p.model.program, &p.inputs, weights))?;
         return Ok((out, None, times));
     };
     let opened = device::open(&a.device)?;

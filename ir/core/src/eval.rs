@@ -5,6 +5,8 @@ use crate::graph::{Graph, Node, Program};
 use crate::op::{EvalArgs, Kind, OpError};
 use crate::tensor::Tensor;
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 
 /// Where `ml.weight` values come from.
 pub trait Weights: Sync {
@@ -21,12 +23,37 @@ impl Weights for NoWeights {
     }
 }
 
+/// Weights that are read once and kept, for runs that follow each other.
+pub struct Kept<'a> {
+    from: &'a dyn Weights,
+    have: Mutex<HashMap<String, Tensor>>,
+}
+
+impl<'a> Kept<'a> {
+    pub fn new(from: &'a dyn Weights) -> Kept<'a> {
+        Kept { from, have: Mutex::default() }
+    }
+}
+
+impl Weights for Kept<'_> {
+    fn get(&self, name: &str) -> Result<Tensor, Diagnostic> {
+        let mut have = self.have.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(t) = have.get(name) {
+            return Ok(t.clone());
+        }
+        let t = self.from.get(name)?;
+        have.insert(name.into(), t.clone());
+        Ok(t)
+    }
+}
+
 /// Called after each node with its results (tracing, comparing stages, timing).
 pub type Watch<'a> = &'a mut dyn FnMut(&Graph, &Node, &[Tensor]);
 
 /// Runs `function` of `program` on `inputs`, in order. Errors carry the origin of the node that failed.
 pub fn run(program: &Program, function: &str, inputs: &[Tensor], weights: &dyn Weights) -> Result<Vec<Tensor>, Diagnostic> {
-    run_watched(program, function, inputs.to_vec(), weights, &mut |_, _, _| {})
+    // On a worker thread from the start: otherwise each parallel op would hand over to one and wait.
+    rayon::scope(|_| run_watched(program, function, inputs.to_vec(), weights, &mut |_, _, _| {}))
 }
 
 /// [`run`], showing every result to `watch`.

@@ -55,8 +55,19 @@ pub(crate) fn table() -> Result<String, String> {
         let file = input.replace('/', "_");
         let feed = format!("{input}={folder}/inputs/{file}.npy");
         let out = cache().join("bench/interp").join(name).display().to_string();
-        let args =
-            ["run", &format!("{folder}/model.onnx"), "--device", "interp", "--repeat", "10", "--json", "--input", &feed, "--output-dir", &out];
+        let args = [
+            "run",
+            &format!("{folder}/model.onnx"),
+            "--device",
+            "interp",
+            "--repeat",
+            "10",
+            "--json",
+            "--input",
+            &feed,
+            "--output-dir",
+            &out,
+        ];
         let printed = output(&tahoma, &args).ok_or_else(|| format!("tahoma {} failed", args.join(" ")))?;
         let (ours, memory) = ours(&printed).ok_or_else(|| format!("no times in {printed}"))?;
         let ort: f64 = ort.parse().map_err(|_| "onnxruntime's time is no number")?;

@@ -75,7 +75,7 @@ macro_rules! by_sum {
 }
 
 /// Multiply-adds below which one thread does it all.
-const ALONE: usize = 1 << 17;
+const ALONE: usize = 1 << 19;
 
 /// `c[m, n] = a · b`, cut in blocks for the threads.
 fn product<T: Product>(a: ArrayView2<T>, b: ArrayView2<T>, c: ArrayViewMut2<T>) {
