@@ -92,6 +92,7 @@ impl Compiler {
             self.request.constants.entry(n.clone()).or_insert_with(|| t.clone());
         }
         self.request.symbols.extend(request.symbols.clone());
+        self.request.complete |= request.complete;
         self
     }
     /// What is fixed so far.

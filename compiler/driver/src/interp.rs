@@ -31,7 +31,7 @@ pub(crate) fn is_small(t: &Tensor) -> bool {
 /// Imports a model for these inputs: as it is; where it needs numbers (E0209), with the shapes of the inputs; then with the values of
 /// small vectors and scalars (axes, sizes, counts); then with all values. `fixed` holds from the start.
 pub fn prepare(path: &Path, fixed: &Request, inputs: &[(String, Tensor)]) -> Result<Prepared, Diagnostics> {
-    let shaped = || Request { shapes: model::shapes_of(inputs), ..fixed.clone() };
+    let shaped = || Request { shapes: model::shapes_of(inputs), complete: true, ..fixed.clone() };
     let with_values = |most: usize, rank: usize| {
         let mut r = shaped();
         for (n, t) in inputs.iter().filter(|(_, t)| t.len() <= most && t.rank() <= rank) {

@@ -26,6 +26,8 @@ pub struct Request {
     pub symbols: BTreeMap<String, u64>,
     /// Inputs that are given now and disappear.
     pub constants: BTreeMap<String, Tensor>,
+    /// Shapes and constants name all that is given: a sequence or an optional that they leave out is empty.
+    pub complete: bool,
 }
 
 /// Says what is at `path`. E0101 where nothing readable is.
@@ -53,6 +55,7 @@ pub fn import(path: &Path, request: &Request) -> Result<Imported, Diagnostics> {
                 shapes: request.shapes.clone(),
                 symbols: request.symbols.clone(),
                 constants: request.constants.clone(),
+                complete: request.complete,
                 ..ImportOptions::default()
             };
             import_onnx(path, &options).map_err(|mut d| {

@@ -1,47 +1,96 @@
 //! The files of ONNX's backend tests: `test_data_set_*/input_0.pb`, `output_0.pb`.
 
-use crate::proto::{TensorProto, TypeProto, ValueInfoProto};
+use crate::proto::{TensorProto, TypeProto, ValueInfoProto, type_proto};
 use crate::store::Store;
 use crate::{Budget, map, tensor_proto};
 use prost::Message;
+use prost::bytes::Bytes;
 use std::path::Path;
-use tahoma_core::{DType, Diagnostic, Diagnostics, Tensor, TensorType};
+use tahoma_core::{Diagnostic, Diagnostics, Tensor};
 
-/// Reads a `TensorProto` file: its name and value. Sequences, optionals and strings are E0204.
-pub fn read_tensor_pb(path: &Path) -> Result<(String, Tensor), Diagnostics> {
-    let bytes = map::open(path)?;
-    let what = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let t = TensorProto::decode(bytes).map_err(|e| {
-        Diagnostic::error("E0102", format!("{what} is not a tensor: {e}")).note("sequences and optionals of the suite are not read")
-    })?;
-    let raw = tensor_proto::read(&t, &what, None, &mut Store::default(), &Budget::default())?;
-    Ok((t.name().to_string(), raw.tensor()?))
+/// What a graph's input or output holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Tensor,
+    Sequence,
+    Optional(Box<Kind>),
 }
 
-/// Names of the inputs of a model that are no tensors (sequences, optionals, maps): `read_tensor_pb` cannot read their files.
-pub fn non_tensor_inputs(inputs: &[ValueInfoProto]) -> Vec<String> {
-    use crate::proto::type_proto::Value;
-    let tensor = |t: &Option<TypeProto>| matches!(t.as_ref().and_then(|t| t.value.as_ref()), Some(Value::TensorType(_)) | None);
-    inputs.iter().filter(|i| !tensor(&i.r#type)).map(|i| i.name().to_string()).collect()
+/// A graph's input or output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    pub name: String,
+    pub kind: Kind,
 }
 
-/// Names of a model's inputs that are not initialisers, in order: the test data of a case may leave its names out.
-pub fn input_names(model: &Path) -> Result<Vec<String>, Diagnostics> {
+/// A sequence of tensors as the suite stores it (`onnx-data.proto`; sequences of sequences do not occur there).
+#[derive(Clone, PartialEq, prost::Message)]
+struct SequenceProto {
+    #[prost(message, repeated, tag = "3")]
+    tensor_values: Vec<TensorProto>,
+}
+
+/// An optional as the suite stores it (`onnx-data.proto`).
+#[derive(Clone, PartialEq, prost::Message)]
+struct OptionalProto {
+    #[prost(message, optional, tag = "3")]
+    tensor_value: Option<TensorProto>,
+    #[prost(message, optional, tag = "5")]
+    sequence_value: Option<SequenceProto>,
+}
+
+fn kind(t: Option<&TypeProto>) -> Kind {
+    match t.and_then(|t| t.value.as_ref()) {
+        Some(type_proto::Value::SequenceType(_)) => Kind::Sequence,
+        Some(type_proto::Value::OptionalType(o)) => Kind::Optional(Box::new(kind(o.elem_type.as_deref()))),
+        _ => Kind::Tensor,
+    }
+}
+
+/// Inputs of a model that are not initialisers, and its outputs, in order.
+pub fn ports(model: &Path) -> Result<(Vec<Port>, Vec<Port>), Diagnostics> {
     let name = model.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let m = crate::proto::decode_model(&name, map::open(model)?)?;
     let g = m.graph.unwrap_or_default();
     let held: Vec<&str> = g.initializer.iter().map(|t| t.name()).collect();
-    Ok(g.input.iter().map(|i| i.name().to_string()).filter(|n| !held.contains(&n.as_str())).collect())
+    let port = |i: &ValueInfoProto| Port { name: i.name().to_string(), kind: kind(i.r#type.as_ref()) };
+    let inputs = g.input.iter().filter(|i| !held.contains(&i.name())).map(port).collect();
+    Ok((inputs, g.output.iter().map(port).collect()))
 }
 
-/// The input of a case that stores none (ONNX's `light` models): 0, 1/n, 2/n, … over its n elements, as their outputs were made with.
-/// E0209 while the type is not static f32.
-pub fn ramp_input(ty: &TensorType) -> Result<Tensor, Diagnostics> {
-    match (ty.dtype, ty.shape.to_static()) {
-        (DType::F32, Some(dims)) => {
-            let n: usize = dims.iter().product();
-            Ok(Tensor::f32(&dims, (0..n).map(|i| (i as f64 / n as f64) as f32).collect()))
+/// The name inside a file of a tensor; `None` where it holds something else or cannot be read.
+pub fn name_in(path: &Path) -> Option<String> {
+    TensorProto::decode(map::open(path).ok()?).ok().map(|t| t.name().to_string())
+}
+
+/// Reads a file of the suite as what the model says it holds. A tensor is one value by the port's name, a sequence its elements by
+/// `name.0`, `name.1`, …, an optional what it holds or nothing: as the importer names them.
+pub fn read(path: &Path, port: &Port) -> Result<Vec<(String, Tensor)>, Diagnostics> {
+    let bytes = map::open(path)?;
+    let what = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    values(&what, bytes, &port.name, &port.kind)
+}
+
+fn values(what: &str, bytes: Bytes, name: &str, kind: &Kind) -> Result<Vec<(String, Tensor)>, Diagnostics> {
+    let broken = |e: prost::DecodeError| Diagnostic::error("E0102", format!("{what} is not what the model says it is: {e}"));
+    match kind {
+        Kind::Tensor => Ok(vec![(name.to_string(), tensor(what, &TensorProto::decode(bytes).map_err(broken)?)?)]),
+        Kind::Sequence => elements(what, name, &SequenceProto::decode(bytes).map_err(broken)?),
+        Kind::Optional(_) => {
+            let o = OptionalProto::decode(bytes).map_err(broken)?;
+            match (&o.tensor_value, &o.sequence_value) {
+                (Some(t), _) => Ok(vec![(name.to_string(), tensor(what, t)?)]),
+                (_, Some(s)) => elements(what, name, s),
+                (None, None) => Ok(vec![]),
+            }
         }
-        _ => Err(Diagnostic::error("E0209", format!("no stored input, and {ty} is not f32 of known extents")).into()),
     }
+}
+
+fn elements(what: &str, name: &str, s: &SequenceProto) -> Result<Vec<(String, Tensor)>, Diagnostics> {
+    s.tensor_values.iter().enumerate().map(|(i, t)| Ok((format!("{name}.{i}"), tensor(what, t)?))).collect()
+}
+
+fn tensor(what: &str, t: &TensorProto) -> Result<Tensor, Diagnostics> {
+    Ok(tensor_proto::read(t, what, None, &mut Store::default(), &Budget::default())?.tensor()?)
 }

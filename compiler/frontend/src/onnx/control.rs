@@ -45,8 +45,9 @@ fn if_(cx: &mut Context) -> R<Vec<Slot>> {
     for (i, (x, y)) in a.graph.outputs.iter().zip(&b.graph.outputs).enumerate() {
         let (x, y) = (a.graph.ty(x.value), b.graph.ty(y.value));
         if x.dtype != y.dtype || x.rank() != y.rank() {
-            return Err(OpError::shape(format!("result {i} is {x} in one branch and {y} in the other"))
-                .note("with a condition known only at run time both branches must give the same number type and rank"));
+            return Err(OpError::new("E0209", format!("result {i} is {x} in one branch and {y} in the other"))
+                .note("with a condition known only at run time both branches must give the same number type and rank")
+                .note("give the input that decides it as a constant: then only the branch taken is there"));
         }
         let join = |(k, (m, n)): (usize, (&Dim, &Dim))| if m == n { m.clone() } else { Dim::sym(&format!("{}.if{i}.{k}", a.graph.name)) };
         types.push(TensorType::new(x.dtype, Shape(x.shape.0.iter().zip(&y.shape.0).enumerate().map(join).collect())));
@@ -96,7 +97,10 @@ fn branch<'m>(imp: &mut Importer<'m>, g: &'m GraphProto, what: &str) -> R<Option
         match slot {
             Slot::Value(v) => frame.builder.output(o.name(), v),
             Slot::Unknown => return Ok(None),
-            _ => return Err(OpError::dtype("a branch on a run-time condition must give tensors")),
+            _ => {
+                return Err(OpError::new("E0209", "a branch on a run-time condition must give tensors")
+                    .note("give the input that decides it as a constant: then only the branch taken is there"));
+            }
         }
     }
     Ok(Some(Branch { graph: frame.builder.finish(), captures: frame.captures }))

@@ -208,7 +208,13 @@ impl<'m> Importer<'m> {
         let options = self.options;
         let names: Vec<&str> = graph.input.iter().map(|i| i.name()).collect();
         for (given, code) in options.shapes.keys().map(|k| (k, "E0207")).chain(options.constants.keys().map(|k| (k, "E0601"))) {
-            if !names.contains(&given.as_str()) && !graph.initializer.iter().any(|t| t.name() == given) {
+            // Elements of a sequence are `name.0`, `name.1`, …
+            let element = |i: &ValueInfoProto| {
+                tensor_type(i).is_none()
+                    && given.strip_prefix(i.name()).and_then(|g| g.strip_prefix('.')).is_some_and(|k| k.parse::<usize>().is_ok())
+            };
+            if !names.contains(&given.as_str()) && !graph.initializer.iter().any(|t| t.name() == given) && !graph.input.iter().any(element)
+            {
                 let mut d = Diagnostic::error(code, format!("the model has no input {given:?}"));
                 d = d.note(format!("its inputs are: {}", names.join(", ")));
                 if let Some(c) = crate::closest(given, names.iter().copied()) {
@@ -266,10 +272,57 @@ impl<'m> Importer<'m> {
     }
 
     fn input(&mut self, i: &ValueInfoProto, symbols: &BTreeMap<String, u64>) -> Result<Slot, Diagnostic> {
-        let name = i.name();
-        let Some((elem, declared)) = tensor_type(i) else {
+        let Some(ty) = &i.r#type else {
+            return Err(Diagnostic::error("E0202", format!("graph input {:?} has no type", i.name())));
+        };
+        self.input_of(i.name(), ty, symbols)
+    }
+
+    /// An input of any kind. A sequence has as many elements as are given, each an input of its own; an optional holds what is given.
+    fn input_of(&mut self, name: &str, ty: &TypeProto, symbols: &BTreeMap<String, u64>) -> Result<Slot, Diagnostic> {
+        let options = self.options;
+        let given = |name: &str| options.shapes.contains_key(name) || options.constants.contains_key(name);
+        let count = (0..).take_while(|k| given(&format!("{name}.{k}"))).count();
+        let open = |what: &str, remedy: String| {
+            Diagnostic::error("E0209", format!("graph input {name:?} is {what}: what it holds decides the computation")).note(remedy)
+        };
+        match &ty.value {
+            Some(type_proto::Value::SequenceType(s)) => {
+                let Some(element) = s.elem_type.as_deref() else {
+                    return Err(Diagnostic::error("E0202", format!("graph input {name:?} is a sequence of nothing")));
+                };
+                if count == 0 && !options.complete {
+                    return Err(open("a sequence", format!("give its elements as {name}.0, {name}.1, …")));
+                }
+                let mut values = vec![];
+                for k in 0..count {
+                    match self.input_of(&format!("{name}.{k}"), element, symbols)? {
+                        Slot::Value(v) => values.push(v),
+                        _ => return Err(Diagnostic::error("E0204", format!("graph input {name:?} is a sequence of other than tensors"))),
+                    }
+                }
+                Ok(Slot::Sequence(values))
+            }
+            Some(type_proto::Value::OptionalType(o)) => {
+                let Some(inner) = o.elem_type.as_deref() else {
+                    return Err(Diagnostic::error("E0202", format!("graph input {name:?} is an optional of nothing")));
+                };
+                if given(name) || count > 0 {
+                    return Ok(Slot::Optional(Some(Box::new(self.input_of(name, inner, symbols)?))));
+                }
+                if !options.complete {
+                    return Err(open("an optional", format!("give it as {name}, or leave it out of a complete set of inputs")));
+                }
+                Ok(Slot::Optional(None))
+            }
+            _ => self.tensor_input(name, ty, symbols),
+        }
+    }
+
+    fn tensor_input(&mut self, name: &str, ty: &TypeProto, symbols: &BTreeMap<String, u64>) -> Result<Slot, Diagnostic> {
+        let Some((elem, declared)) = extents(ty) else {
             let d = Diagnostic::error("E0204", format!("graph input {name:?} is not a tensor"));
-            return Err(d.note("sequences, maps and optionals can be used inside a model, but not as its inputs"));
+            return Err(d.note("sequences and optionals of tensors are known, maps and sparse tensors are not"));
         };
         let dtype = tensor_proto::dtype(elem).map_err(|e| Diagnostic::error("E0204", format!("graph input {name:?}: {e}")))?;
         let clash = |given: String, declared: &[Option<Extent>]| {
@@ -329,23 +382,33 @@ impl<'m> Importer<'m> {
     fn output(&mut self, o: &ValueInfoProto) {
         let name = o.name();
         match lookup(&mut self.frames, name).map(|b| b.slot) {
-            Some(Slot::Value(v)) => {
-                let ty = self.builder_ref().ty(v).clone();
-                self.contradiction(o, &ty);
-                self.builder().output(name, v);
-            }
-            Some(Slot::Unknown) => {}
-            Some(Slot::Missing(why)) => {
-                let d = Diagnostic::error("E0201", format!("graph output {name:?}: {why}")).at(self.tensor_origin(name));
-                self.fault(d);
-            }
-            Some(Slot::Sequence(_) | Slot::Optional(_)) => {
-                let d = Diagnostic::error("E0204", format!("graph output {name:?} is a sequence or an optional, not a tensor"));
-                let d = d.note("these can be used inside a model, but not as its outputs").at(self.tensor_origin(name));
-                self.fault(d);
+            Some(slot) => {
+                if let Slot::Value(v) = slot {
+                    let ty = self.builder_ref().ty(v).clone();
+                    self.contradiction(o, &ty);
+                }
+                self.give(name, slot);
             }
             None => {
                 let d = Diagnostic::error("E0202", format!("graph output {name:?} is never made")).at(self.tensor_origin(name));
+                self.fault(d);
+            }
+        }
+    }
+
+    /// An output of any kind: a sequence gives one output for each element, `name.0`, `name.1`, …; an empty optional gives none.
+    fn give(&mut self, name: &str, slot: Slot) {
+        match slot {
+            Slot::Value(v) => self.builder().output(name, v),
+            Slot::Sequence(values) => {
+                for (k, v) in values.into_iter().enumerate() {
+                    self.builder().output(&format!("{name}.{k}"), v);
+                }
+            }
+            Slot::Optional(Some(inner)) => self.give(name, *inner),
+            Slot::Optional(None) | Slot::Unknown => {}
+            Slot::Missing(why) => {
+                let d = Diagnostic::error("E0201", format!("graph output {name:?}: {why}")).at(self.tensor_origin(name));
                 self.fault(d);
             }
         }
@@ -689,7 +752,11 @@ impl Extent {
 
 /// Element type code and declared extents (`None` without a shape) of a tensor; `None` for other types.
 fn tensor_type(i: &ValueInfoProto) -> Option<(i32, Option<Vec<Option<Extent>>>)> {
-    let Some(TypeProto { value: Some(type_proto::Value::TensorType(t)), .. }) = &i.r#type else { return None };
+    extents(i.r#type.as_ref()?)
+}
+
+fn extents(ty: &TypeProto) -> Option<(i32, Option<Vec<Option<Extent>>>)> {
+    let TypeProto { value: Some(type_proto::Value::TensorType(t)), .. } = ty else { return None };
     let dims = t.shape.as_ref().map(|s| {
         let extent = |d: &crate::proto::tensor_shape_proto::Dimension| match &d.value {
             Some(dimension::Value::DimValue(n)) => u64::try_from(*n).ok().map(Extent::Number),

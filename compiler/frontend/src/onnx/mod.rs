@@ -37,6 +37,8 @@ pub struct ImportOptions {
     pub symbols: BTreeMap<String, u64>,
     /// Graph inputs that are given now; they disappear from the inputs and fold.
     pub constants: BTreeMap<String, Tensor>,
+    /// `shapes` and `constants` name all that is given: a sequence or an optional of which they name nothing is empty.
+    pub complete: bool,
     pub budget: Budget,
 }
 
