@@ -1,7 +1,7 @@
 //! ONNX's own suite on the interpreter: how many of its cases pass may only rise, and none may panic.
 
 /// Cases that passed when this was last raised.
-const PASSING: usize = 1_943;
+const PASSING: usize = 1_967;
 
 #[test]
 fn the_onnx_suite_does_not_get_worse() {

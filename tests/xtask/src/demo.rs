@@ -1,7 +1,7 @@
 //! The main job on a real model: PP-OCR's text recogniser, unmodified, on a drawn line of text.
 
 use crate::setup::venv_python;
-use crate::shell::{self, cache, root};
+use crate::shell::{self, cache, output, root};
 
 pub(crate) fn run() -> Result<(), String> {
     shell::run("cargo", &["build", "--release", "--package", "tahoma-cli"], &[])?;
@@ -16,9 +16,10 @@ pub(crate) fn run() -> Result<(), String> {
         shell::run(&tahoma, &["verify", model, "--target", target, "--input", input], &[])?;
         let results = format!("{out}/{target}-outputs");
         shell::run(&tahoma, &["run", &artifact, "--device", device, "--input", input, "--output-dir", &results], &[])?;
-        print!("\nThe line of text, as the model compiled for {target} reads it: ");
         let scores = format!("{results}/softmax_11.tmp_0.npy");
-        shell::run(&venv_python(), &["examples/read_line.py", &scores, ".tahoma/models/ocr-rec/alphabet.txt"], &[])?;
+        let read = ["examples/read_line.py", &scores, ".tahoma/models/ocr-rec/alphabet.txt"];
+        let line = output(&venv_python(), &read).ok_or("examples/read_line.py failed")?;
+        println!("\nThe line of text, as the model compiled for {target} reads it: {}", line.trim());
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use super::{Row, many, one};
 use crate::onnx::context::{Context, R, V, attrs};
+use crate::onnx::frame::Slot;
 use tahoma_core::{DType, OpError};
 
 pub(super) static ROWS: &[Row] = &[
@@ -9,6 +10,7 @@ pub(super) static ROWS: &[Row] = &[
     one("RotaryEmbedding", 23, rotary),
     many("LinearAttention", 27, linear_attention),
     many("CausalConvWithState", 27, causal_conv),
+    one("FlexAttention", 1, flex_attention).of("ai.onnx.preview"),
 ];
 
 /// `[B, S, H*D]` to `[B, H, S, D]`.
@@ -45,6 +47,48 @@ fn head_count(cx: &Context, name: &str) -> R<usize> {
         Some(n) => Err(OpError::attr(format!("{name} cannot be {n}"))),
         None => Err(OpError::attr(format!("operands of rank 3 need {name}"))),
     }
+}
+
+/// A subgraph of one tensor to one tensor of the same type, if the attribute is there.
+fn modified(cx: &mut Context, name: &str, v: V) -> R<V> {
+    let Some(g) = cx.attrs.graph(name) else { return Ok(v) };
+    match cx.imp.subgraph(g, vec![Slot::Value(v)])?.into_iter().next() {
+        Some(Slot::Value(y)) if cx.ty(y) == cx.ty(v) => Ok(y),
+        Some(Slot::Value(y)) => Err(OpError::shape(format!("{name} makes {} of {}", cx.ty(y), cx.ty(v))).note("it must keep the type")),
+        _ => Err(OpError::dtype(format!("{name} must give one tensor"))),
+    }
+}
+
+/// FlexAttention-1 of ai.onnx.preview: prob_mod(softmax(score_mod(q k' scale))) v, with grouped heads.
+fn flex_attention(cx: &mut Context) -> R<V> {
+    let (q, k, v) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
+    for (i, x) in [q, k, v].into_iter().enumerate() {
+        if cx.rank(x) != 4 {
+            return Err(OpError::shape("Q, K and V must have rank 4").mark(i, "must have rank 4"));
+        }
+    }
+    let (qd, kd) = (cx.dims(q)?, cx.dims(k)?);
+    if kd[1] == 0 || qd[1] % kd[1] != 0 {
+        return Err(
+            OpError::shape(format!("{} query heads do not share {} key heads", qd[1], kd[1])).mark(1, "heads must divide those of Q")
+        );
+    }
+    let (k, v) = (repeat_heads(cx, k, qd[1] / kd[1])?, repeat_heads(cx, v, qd[1] / kd[1])?);
+    let dtype = cx.dtype(q);
+    let wide = match cx.attrs.int("softmax_precision") {
+        Some(p) => super::math::type_code(p)?,
+        None if dtype == DType::F64 => DType::F64,
+        None => DType::F32,
+    };
+    let kt = cx.transpose(k, &[0, 1, 3, 2])?;
+    let scores = cx.matmul(q, kt)?;
+    let scores = cx.scale(scores, cx.attrs.float("scale").unwrap_or(1.0 / (qd[3] as f64).sqrt()))?;
+    let scores = cx.cast(scores, wide)?;
+    let scores = modified(cx, "score_mod", scores)?;
+    let p = cx.op("softmax", &[scores], attrs! {"axis": 3i64})?;
+    let p = modified(cx, "prob_mod", p)?;
+    let p = cx.cast(p, dtype)?;
+    cx.matmul(p, v)
 }
 
 /// ONNX Attention-23..25: softmax(softcap(q k' scale) + bias) v, with grouped heads, caches and masks.

@@ -6,9 +6,11 @@
 mod activation;
 mod attention;
 mod conv;
+mod deform;
 mod generate;
 mod image;
 mod index;
+mod learn;
 mod linear;
 mod loss;
 mod math;
@@ -31,6 +33,8 @@ use std::sync::LazyLock;
 
 /// One operator from one version on.
 pub(super) struct Row {
+    /// "" is ai.onnx.
+    pub(super) domain: &'static str,
     pub(super) name: &'static str,
     pub(super) since: i64,
     pub(super) import: Import,
@@ -47,7 +51,10 @@ pub(super) enum Import {
 
 impl Row {
     pub(super) const fn new(name: &'static str, since: i64, import: Import) -> Row {
-        Row { name, since, import }
+        Row { domain: "", name, since, import }
+    }
+    pub(super) const fn of(self, domain: &'static str) -> Row {
+        Row { domain, ..self }
     }
 }
 
@@ -67,6 +74,7 @@ static FAMILIES: &[&[Row]] = &[
     reduce::ROWS,
     linear::ROWS,
     conv::ROWS,
+    deform::ROWS,
     pool::ROWS,
     norm::ROWS,
     shape::ROWS,
@@ -77,17 +85,20 @@ static FAMILIES: &[&[Row]] = &[
     rnn::ROWS,
     quant::ROWS,
     loss::ROWS,
+    learn::ROWS,
     attention::ROWS,
     signal::ROWS,
     sequence::ROWS,
     control::ROWS,
 ];
 
-/// All are of domain ai.onnx.
-static BY_NAME: LazyLock<HashMap<&'static str, Vec<&'static Row>>> = LazyLock::new(|| {
-    let mut map: HashMap<&'static str, Vec<&'static Row>> = HashMap::new();
+/// Domain and name.
+type Key = (&'static str, &'static str);
+
+static BY_NAME: LazyLock<HashMap<Key, Vec<&'static Row>>> = LazyLock::new(|| {
+    let mut map: HashMap<Key, Vec<&'static Row>> = HashMap::new();
     for r in FAMILIES.iter().flat_map(|f| f.iter()) {
-        map.entry(r.name).or_default().push(r);
+        map.entry((r.domain, r.name)).or_default().push(r);
     }
     map.values_mut().for_each(|v| v.sort_by_key(|r| r.since));
     map
@@ -95,30 +106,43 @@ static BY_NAME: LazyLock<HashMap<&'static str, Vec<&'static Row>>> = LazyLock::n
 
 /// The schema and row of an operator in an operator set.
 pub(super) fn resolve(domain: &str, name: &str, version: i64) -> Option<(&'static Schema, &'static Row)> {
-    if !domain.is_empty() {
-        return None;
-    }
     let schema = schema::find(domain, name, version)?;
-    let row = BY_NAME.get(name)?.iter().rev().find(|r| r.since <= schema.since)?;
+    let row = BY_NAME.get(&(schema.domain, schema.name))?.iter().rev().find(|r| r.since <= schema.since)?;
     Some((schema, row))
 }
 
 /// Names of the operators with a row.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    BY_NAME.keys().copied()
+    BY_NAME.keys().map(|k| k.1)
 }
 
-/// The ONNX operators that can be imported, sorted: name and the operator set versions with a meaning of their own.
-pub fn supported() -> Vec<(&'static str, Vec<i64>)> {
+/// The ONNX operators that can be imported, sorted: domain, name and the operator set versions with a meaning of their own.
+pub fn supported() -> Vec<(&'static str, &'static str, Vec<i64>)> {
     let mut all: Vec<_> = BY_NAME
         .iter()
-        .map(|(name, rows)| {
+        .map(|((domain, name), rows)| {
             let least = rows.first().map_or(0, |r| r.since);
-            (*name, schema::versions("", name).iter().map(|s| s.since).filter(|&s| s >= least).collect())
+            (*domain, *name, schema::versions(domain, name).iter().map(|s| s.since).filter(|&s| s >= least).collect())
         })
         .collect();
     all.sort();
     all
+}
+
+/// Markdown of [`supported`].
+#[cfg(test)]
+fn reference() -> String {
+    let mut out = String::from(
+        "# ONNX operators that can be imported\n\nPrinted from the operator table; refresh with `BLESS=1 cargo test -p tahoma-frontend`. Each number is the operator\n\
+         set version from which a meaning holds, up to the next one (onnx 1.23.2, operator sets 1 to 28). All run on the reference interpreter;\n\
+         what a target has no kernel for runs on the host, and the report of a compile names it.\n\n| domain | operator | versions |\n|---|---|---|\n",
+    );
+    for (domain, name, versions) in supported() {
+        let domain = if domain.is_empty() { "ai.onnx" } else { domain };
+        let versions: Vec<String> = versions.iter().map(i64::to_string).collect();
+        out += &format!("| {domain} | {name} | {} |\n", versions.join(", "));
+    }
+    out
 }
 
 #[cfg(test)]
@@ -126,12 +150,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_reference_is_fresh() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/ONNX.md");
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(path, reference()).unwrap();
+        }
+        let file = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(file == reference(), "compiler/frontend/ONNX.md is not what the table prints; run with BLESS=1");
+    }
+
+    #[test]
     fn every_row_has_a_schema_and_is_single() {
-        for (name, rows) in BY_NAME.iter() {
+        for ((domain, name), rows) in BY_NAME.iter() {
             assert!(rows.windows(2).all(|w| w[0].since < w[1].since), "{name} twice");
-            assert!(!schema::versions("", name).is_empty(), "{name} is not an ONNX operator");
+            assert!(!schema::versions(domain, name).is_empty(), "{name} is not an ONNX operator");
             for r in rows {
-                assert!(schema::versions("", name).iter().any(|s| s.since >= r.since), "{name} {}", r.since);
+                assert!(schema::versions(domain, name).iter().any(|s| s.since >= r.since), "{name} {}", r.since);
             }
         }
     }
