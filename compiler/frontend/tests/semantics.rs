@@ -195,3 +195,36 @@ fn bert_agrees_with_torch() {
     assert!(worst(&first, &want) < 5e-5);
     assert!(m.store.entries().all(|e| matches!(e.location, tahoma_frontend::Location::File { .. })), "weights stay in the file");
 }
+
+/// Σ x_k e^(∓2πi·k·n/N), in f64.
+fn plain_dft(x: &[(f64, f64)], sign: f64) -> Vec<(f64, f64)> {
+    let n = x.len();
+    (0..n)
+        .map(|o| {
+            x.iter().enumerate().fold((0.0, 0.0), |(re, im), (i, (a, b))| {
+                let (s, c) = (sign * std::f64::consts::TAU * ((i * o) % n) as f64 / n as f64).sin_cos();
+                (re + a * c - b * s, im + a * s + b * c)
+            })
+        })
+        .collect()
+}
+
+#[test]
+fn fourier_transforms_of_every_kind_of_length_are_what_the_sum_says() {
+    // Primes, products of two, powers of two and three: each is split in its own way. Real and complex, forward and back.
+    for (n, parts, inverse) in [7, 10, 36, 97, 128, 243, 1000].iter().flat_map(|&n| [(n, 1, 0), (n, 2, 0), (n, 2, 1)]) {
+        let x: Vec<(f64, f64)> = (0..n).map(|i| ((i as f64 * 0.37).sin(), if parts == 2 { (i as f64 * 1.7).cos() } else { 0.0 })).collect();
+        let data: Vec<f32> = x.iter().flat_map(|(a, b)| [*a as f32, *b as f32][..parts].to_vec()).collect();
+        let mut dft = node("DFT", &["x", "", "axis"], &["y"]);
+        dft.attribute.push(int_attr("inverse", inverse));
+        let dims = [1, n as i64, parts as i64];
+        let m = model(with_init(graph(vec![dft], &[("x", &dims)], &["y"]), vec![i64s("axis", &[], &[1])]));
+        let y = run(&import_with(&m, &ImportOptions::default()), &[Tensor::f32(&[1, n, parts], data)]).remove(0);
+        let (sign, norm) = if inverse == 1 { (1.0, 1.0 / n as f64) } else { (-1.0, 1.0) };
+        let want: Vec<f64> = plain_dft(&x, sign).iter().flat_map(|(a, b)| [a * norm, b * norm]).collect();
+        let size = want.iter().fold(0f64, |m, v| m.max(v.abs()));
+        for (g, w) in y.to_f64s().iter().zip(&want) {
+            assert!((g - w).abs() <= 2e-6 * size, "{n} points of {parts} parts, inverse {inverse}: {g} is not {w}");
+        }
+    }
+}

@@ -151,10 +151,22 @@ fn softmax_axis(cx: &mut Context) -> R<V> {
 
 fn along(cx: &mut Context, x: V, axis: usize) -> R<V> {
     match cx.schema.name {
-        "Softmax" => cx.op("softmax", &[x], attrs! {"axis": axis as i64}),
+        "Softmax" => softmax(cx, x, axis),
         "LogSoftmax" => cx.op("log_softmax", &[x], attrs! {"axis": axis as i64}),
         _ => hardmax(cx, x, axis),
     }
+}
+
+/// ONNX defines softmax by its steps, so 16-bit floats round at each; `ml.softmax` widens them and rounds once.
+pub(super) fn softmax(cx: &mut Context, x: V, axis: usize) -> R<V> {
+    if !matches!(cx.dtype(x), DType::F16 | DType::BF16) {
+        return cx.op("softmax", &[x], attrs! {"axis": axis as i64});
+    }
+    let most = cx.reduce("reduce_max", x, &[axis], true)?;
+    let below = cx.sub(x, most)?;
+    let e = cx.f("exp", &[below])?;
+    let sum = cx.reduce("reduce_sum", e, &[axis], true)?;
+    cx.div(e, sum)
 }
 
 /// One at the first largest element of each row.

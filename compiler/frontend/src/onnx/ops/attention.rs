@@ -145,7 +145,7 @@ fn attention(cx: &mut Context) -> R<Vec<V>> {
         None => dtype,
     };
     let logits = cx.cast(biased, wide)?;
-    let mut p = cx.op("softmax", &[logits], attrs! {"axis": 3i64})?;
+    let mut p = super::activation::softmax(cx, logits, 3)?;
     if let Some(b) = bias {
         // A row with every key masked has no answer; ONNX makes it zero.
         let last = cx.rank(b) - 1;

@@ -1,4 +1,4 @@
-//! Windows and Fourier transforms; a transform of known length is a product with a matrix of sines and cosines.
+//! Windows and Fourier transforms; a transform is products with matrices of sines and cosines.
 
 use super::{Row, one};
 use crate::onnx::context::{Context, R, V, attrs};
@@ -48,54 +48,117 @@ fn window(cx: &mut Context) -> R<V> {
     cx.cast(v, to)
 }
 
-/// Longest transform made as a matrix.
-const MAX_LENGTH: usize = 4096;
+/// Longest transform, and longest that is one matrix: a prime length, or a real result.
+const MAX_LENGTH: usize = 1 << 20;
+const MAX_MATRIX: usize = 4096;
 
-/// `x [..., n, r]` with r = 1 (real) or 2 (complex), transformed along the second last axis.
+/// cos and sin of `sign · 2π · k / n`; `k` is reduced first, so that long tables stay exact.
+fn turn(k: usize, n: usize, sign: f64) -> (f64, f64) {
+    let (s, c) = (sign * TAU * (k % n) as f64 / n as f64).sin_cos();
+    (c, s)
+}
+
+/// Of `n = a · b` the `a` next below the root of `n`; 1 for a prime.
+fn split(n: usize) -> usize {
+    (2..=n.isqrt()).rev().find(|a| n.is_multiple_of(*a)).unwrap_or(1)
+}
+
+/// `x [rows, n, parts]` (parts 1: real, 2: complex) to `[rows, n, 2]`, without the norm. A composite length is two rounds of shorter
+/// transforms with a turn between them (Cooley and Tukey 1965): `n² → n(a + b)` products, and matrices that fit a systolic array. Of
+/// real numbers the first round costs half, so it takes the larger factor.
+fn complex(cx: &mut Context, x: V, sign: f64) -> R<V> {
+    let d = cx.dims(x)?;
+    let (rows, n, parts) = (d[0], d[1], d[2]);
+    let least = split(n);
+    if least == 1 {
+        let m = matrix(cx, n, parts, n, 2, sign, |_| 1.0)?;
+        let flat = cx.reshape(x, &[rows, n * parts])?;
+        let y = cx.matmul(flat, m)?;
+        return cx.reshape(y, &[rows, n, 2]);
+    }
+    let (a, b) = if parts == 1 { (n / least, least) } else { (least, n / least) };
+    // Element i·b + j, transformed over i; then row k of the result turned by j·k and transformed over j into frequency k + a·l.
+    let x = cx.reshape(x, &[rows, a, b, parts])?;
+    let x = cx.transpose(x, &[0, 2, 1, 3])?;
+    let x = cx.reshape(x, &[rows * b, a, parts])?;
+    let y = complex(cx, x, sign)?;
+    let y = cx.reshape(y, &[rows, b, a, 2])?;
+    let y = cx.transpose(y, &[0, 2, 1, 3])?;
+    let dtype = cx.dtype(y);
+    let (re, im) = (cx.slice(y, 3, 0, 1)?, cx.slice(y, 3, 1, 1)?);
+    let (c, s) = (0..n).map(|i| turn((i / b) * (i % b), n, sign)).map(|(c, s)| (c as f32, s as f32)).unzip();
+    let (c, s) = (table(cx, &[a, b, 1], c, "turn")?, table(cx, &[a, b, 1], s, "turn")?);
+    let (c, s) = (cx.cast(c, dtype)?, cx.cast(s, dtype)?);
+    let (rc, is) = (cx.mul(re, c)?, cx.mul(im, s)?);
+    let (rs, ic) = (cx.mul(re, s)?, cx.mul(im, c)?);
+    let (re, im) = (cx.sub(rc, is)?, cx.add(rs, ic)?);
+    let y = cx.concat(&[re, im], 3)?;
+    let y = cx.reshape(y, &[rows * a, b, 2])?;
+    let y = complex(cx, y, sign)?;
+    let y = cx.reshape(y, &[rows, a, b, 2])?;
+    let y = cx.transpose(y, &[0, 2, 1, 3])?;
+    cx.reshape(y, &[rows, n, 2])
+}
+
+/// The matrix of a transform: rows are the parts of each element, columns the parts of each of `out` frequencies.
+fn matrix(
+    cx: &mut Context,
+    used: usize,
+    parts: usize,
+    out: usize,
+    out_parts: usize,
+    sign: f64,
+    weight: impl Fn(usize) -> f64,
+) -> R<V> {
+    let length = out.max(used);
+    let mut m = vec![0f32; used * parts * out * out_parts];
+    for i in 0..used {
+        for o in 0..out {
+            let (c, s) = turn(i * o, length, sign);
+            let at = |p: usize, q: usize| (i * parts + p) * out * out_parts + o * out_parts + q;
+            let entries = [[c, s], [-s, c]];
+            for (p, q) in (0..parts).flat_map(|p| (0..out_parts).map(move |q| (p, q))) {
+                m[at(p, q)] = (entries[p][q] * weight(i)) as f32;
+            }
+        }
+    }
+    table(cx, &[used * parts, out * out_parts], m, "dft")
+}
+
+/// `x [..., n, r]` with r = 1 (real) or 2 (complex), transformed along the second last axis to `length` points.
 fn transform(cx: &mut Context, x: V, length: usize, inverse: bool, onesided: bool) -> R<V> {
     let dims = cx.dims(x)?;
     let rank = dims.len();
     let (n, parts) = (dims[rank - 2], dims[rank - 1]);
-    if length > MAX_LENGTH || length == 0 || !(1..=2).contains(&parts) {
+    let to_real = inverse && onesided;
+    let prime = split(length) == 1 || to_real;
+    if length == 0 || length > if prime { MAX_MATRIX } else { MAX_LENGTH } || !(1..=2).contains(&parts) {
         return Err(cx.unsupported(format!("a transform of {length} points of {parts} parts")));
     }
     let used = n.min(length);
-    let complex_to_real = inverse && onesided;
-    let out = if onesided && !inverse { length / 2 + 1 } else { length };
-    // Rows: the parts of each element; columns: the parts of each frequency.
-    let out_parts = if complex_to_real { 1 } else { 2 };
-    let mut m = vec![0f32; used * parts * out * out_parts];
-    let (sign, norm) = if inverse { (1.0, 1.0 / length as f64) } else { (-1.0, 1.0) };
-    for i in 0..used {
-        for o in 0..out {
-            let (s, c) = (sign * TAU * ((i * o) % length) as f64 / length as f64).sin_cos();
-            // A one-sided spectrum stands for its mirror image too.
-            let twice = if complex_to_real && i != 0 && 2 * i != length { 2.0 } else { 1.0 };
-            let at = |p: usize, q: usize| (i * parts + p) * out * out_parts + o * out_parts + q;
-            m[at(0, 0)] = (c * norm * twice) as f32;
-            if out_parts == 2 {
-                m[at(0, 1)] = (s * norm * twice) as f32;
-            }
-            if parts == 2 {
-                m[at(1, 0)] = (-s * norm * twice) as f32;
-                if out_parts == 2 {
-                    m[at(1, 1)] = (c * norm * twice) as f32;
-                }
-            }
-        }
-    }
+    let rows: usize = dims[..rank - 2].iter().product();
     let dtype = cx.dtype(x);
-    let matrix = table(cx, &[used * parts, out * out_parts], m, "dft")?;
-    let matrix = cx.cast(matrix, dtype)?;
     let x = cx.slice(x, rank - 2, 0, used)?;
-    let flat = cx.reshape(x, &[&dims[..rank - 2], &[used * parts]].concat())?;
-    let y = if rank == 2 {
-        let row = cx.reshape(flat, &[1, used * parts])?;
-        cx.matmul(row, matrix)?
-    } else {
-        cx.matmul(flat, matrix)?
-    };
-    cx.reshape(y, &[&dims[..rank - 2], &[out, out_parts]].concat())
+    let x = cx.reshape(x, &[rows, used, parts])?;
+    let sign = if inverse { 1.0 } else { -1.0 };
+    let norm = 1.0 / length as f64;
+    if to_real {
+        // A one-sided spectrum stands for its mirror image too; the result is real.
+        let twice = |i: usize| if i != 0 && 2 * i != length { 2.0 * norm } else { norm };
+        let m = matrix(cx, used, parts, length, 1, sign, twice)?;
+        let m = cx.cast(m, dtype)?;
+        let flat = cx.reshape(x, &[rows, used * parts])?;
+        let y = cx.matmul(flat, m)?;
+        return cx.reshape(y, &[&dims[..rank - 2], &[length, 1]].concat());
+    }
+    let x = if used < length { super::shape::pad_constant(cx, x, vec![0; 3], vec![0, (length - used) as i64, 0], 0.0)? } else { x };
+    let mut y = complex(cx, x, sign)?;
+    if inverse {
+        y = cx.scale(y, norm)?;
+    }
+    let out = if onesided { length / 2 + 1 } else { length };
+    y = cx.slice(y, 1, 0, out)?;
+    cx.reshape(y, &[&dims[..rank - 2], &[out, 2]].concat())
 }
 
 fn dft(cx: &mut Context) -> R<V> {
