@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use tahoma_core::artifact::{KernelDef, Manifest, Numerics, SCHEMA, WeightRef};
-use tahoma_core::{Diagnostic, Diagnostics, Dim, Origin, Program, Shape, Tensor, TensorType};
+use tahoma_core::{Diagnostic, Diagnostics, Dim, Origin, Program, Shape, Tensor, TensorType, Text, Vocabulary};
 use tahoma_frontend::{Imported, Location, Store, parse_shape};
 use tahoma_mlir::Module;
 use tahoma_runtime::sha256;
@@ -88,6 +88,9 @@ impl Compiler {
         for (n, d) in &request.shapes {
             self.request.shapes.entry(n.clone()).or_insert_with(|| d.clone());
         }
+        for (n, t) in &request.texts {
+            self.request.texts.entry(n.clone()).or_insert_with(|| t.clone());
+        }
         for (n, t) in &request.constants {
             self.request.constants.entry(n.clone()).or_insert_with(|| t.clone());
         }
@@ -107,6 +110,11 @@ impl Compiler {
     /// Fixes an input to a value; it is then no input of the compiled model.
     pub fn input_value(mut self, name: &str, value: Tensor) -> Compiler {
         self.request.constants.insert(name.into(), value);
+        self
+    }
+    /// What a text input holds: always known when a model is compiled.
+    pub fn input_text(mut self, name: &str, value: Text) -> Compiler {
+        self.request.texts.insert(name.into(), value);
         self
     }
     pub fn numerics(mut self, numerics: Numerics) -> Compiler {
@@ -153,7 +161,7 @@ impl Compiler {
         clock.end(Stage::Read);
 
         clock.begin(Stage::Import);
-        let Imported { mut program, store, model_name, warnings } = import(&self.model, &self.request)?;
+        let Imported { mut program, store, model_name, vocabulary, warnings } = import(&self.model, &self.request)?;
         clock.end(Stage::Import);
         let store = Arc::new(store);
         macro_rules! boundary {
@@ -187,7 +195,7 @@ impl Compiler {
         clock.end(Stage::Lower);
 
         clock.begin(Stage::Emit);
-        let mut compiled = self.emit(plan, target, store, &model_name)?;
+        let mut compiled = self.emit(plan, target, store, &model_name, vocabulary)?;
         clock.end(Stage::Emit);
         compiled.warnings = warnings;
         compiled.times = clock.times;
@@ -238,7 +246,7 @@ impl Compiler {
     }
 
     /// The artifact of a plan.
-    fn emit(&self, plan: Plan, target: Target, store: Arc<Store>, model_name: &str) -> Result<Compiled, Diagnostics> {
+    fn emit(&self, plan: Plan, target: Target, store: Arc<Store>, model_name: &str, vocabulary: Vocabulary) -> Result<Compiled, Diagnostics> {
         let base = weights_base(&self.model);
         let mut files = BTreeMap::new();
         let (weights, packed) = weight_refs(&plan, &store, &base)?;
@@ -285,6 +293,7 @@ impl Compiler {
             run: plan.run,
             kernels,
             functions: plan.functions,
+            vocabulary,
             report: plan.report,
         };
         // What the runtime would refuse must not leave the compiler.

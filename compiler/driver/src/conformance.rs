@@ -12,8 +12,8 @@ use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use tahoma_core::{DType, Diagnostic, Diagnostics, Tensor};
-use tahoma_frontend::suite::{Port, name_in, ports, read};
+use tahoma_core::{DType, Diagnostic, Diagnostics, Tensor, Text, Vocabulary};
+use tahoma_frontend::suite::{Given, Port, name_in, ports, read};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -152,11 +152,19 @@ fn check_case(path: &Path, device: &str, measured: &mut Measured) -> Result<Opti
             return Err(d);
         }
         let (takes, gives) = ports(&model)?;
-        let inputs = numbered(&set, "input", &takes)?;
+        let (mut inputs, mut request) = (vec![], crate::model::Request::default());
+        for (name, given) in numbered(&set, "input", &takes)? {
+            match given {
+                Given::Tensor(t) => inputs.push((name, t)),
+                Given::Text(t) => {
+                    request.texts.insert(name, t);
+                }
+            }
+        }
         let want = numbered(&set, "output", &gives)?;
-        let prepared = interp::prepare(&model, &Default::default(), &inputs)?;
-        let got = if device == "interp" {
-            interp::evaluate(&prepared.model, &prepared.inputs)?
+        let prepared = interp::prepare(&model, &request, &inputs)?;
+        let (got, vocabulary) = if device == "interp" {
+            (interp::evaluate(&prepared.model, &prepared.inputs)?, prepared.model.vocabulary)
         } else {
             on_device(&model, device, &prepared, measured)?
         };
@@ -164,6 +172,13 @@ fn check_case(path: &Path, device: &str, measured: &mut Measured) -> Result<Opti
         for (name, w) in &want {
             let Some((_, g)) = got.iter().find(|g| g.0 == *name) else {
                 return Ok(Some(format!("output {name:?} is not given; given are {:?}", got.iter().map(|g| &g.0).collect::<Vec<_>>())));
+            };
+            let w = match w {
+                Given::Tensor(w) => w,
+                Given::Text(w) => match other_text(&vocabulary, name, g, w) {
+                    None => continue,
+                    why => return Ok(why),
+                },
             };
             let d = compare_with(g, w, |b, _| allowed(w.dtype(), b));
             measured.max_abs = Some(measured.max_abs.unwrap_or(0.0).max(d.max_abs));
@@ -189,13 +204,22 @@ fn stored(set: &Path) -> usize {
     (0..).take_while(|i| set.join(format!("output_{i}.pb")).is_file()).count()
 }
 
+/// What differs between an output and the strings it should be.
+fn other_text(vocabulary: &Vocabulary, name: &str, got: &Tensor, want: &Text) -> Option<String> {
+    match vocabulary.text(name, got) {
+        Some(t) if t == *want => None,
+        Some(t) => Some(format!("output {name:?}: strings {:?} of shape {:?}, not {:?} of {:?}", t.words, t.shape, want.words, want.shape)),
+        None => Some(format!("output {name:?} is {} instead of strings", got.ty())),
+    }
+}
+
 fn allowed(d: DType, b: f64) -> f64 {
     let (r, a) = if d == DType::BF16 { (2f64.powi(-6), 2f64.powi(-6)) } else { (1e-3, 1e-7) };
     a + r * b.abs()
 }
 
 /// `input_0.pb`, `input_1.pb`, …: by position, unless every file has the name of a port inside (initialisers may be among the inputs).
-fn numbered(set: &Path, what: &str, ports: &[Port]) -> Result<Vec<(String, Tensor)>, Diagnostics> {
+fn numbered(set: &Path, what: &str, ports: &[Port]) -> Result<Vec<(String, Given)>, Diagnostics> {
     let files: Vec<PathBuf> = (0..).map(|i| set.join(format!("{what}_{i}.pb"))).take_while(|f| f.is_file()).collect();
     let inside: Option<Vec<&Port>> = files.iter().map(|f| name_in(f).and_then(|n| ports.iter().find(|p| p.name == n))).collect();
     let inside = inside.unwrap_or_else(|| ports.iter().collect());
@@ -211,11 +235,11 @@ fn on_device(
     device: &str,
     prepared: &interp::Prepared,
     measured: &mut Measured,
-) -> Result<Vec<(String, Tensor)>, Diagnostics> {
+) -> Result<(Vec<(String, Tensor)>, Vocabulary), Diagnostics> {
     let target = Target::of_device(device).ok_or_else(|| Diagnostic::error("E0701", format!("{device} compiles nothing")))?;
     let compiled = Compiler::new(model).target(target.name()).request(&prepared.request).shapes_of(&prepared.inputs).compile()?;
     let r = &compiled.manifest.report;
     let all = r.device_flops + r.host_flops;
     measured.share = Some(if all == 0 { if r.launches > 0 { 1.0 } else { 0.0 } } else { r.device_flops as f64 / all as f64 });
-    Ok(compiled.run(&prepared.inputs, device)?.0)
+    Ok((compiled.run(&prepared.inputs, device)?.0, compiled.manifest.vocabulary.clone()))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use tahoma_core::{Diagnostic, Diagnostics, Dim, Tensor};
+use tahoma_core::{Diagnostic, Diagnostics, Dim, Tensor, Text};
 use tahoma_frontend::{HfOptions, ImportOptions, Imported, Store, import_hf, import_onnx};
 use tahoma_mlir::{Module, Session};
 
@@ -26,6 +26,8 @@ pub struct Request {
     pub symbols: BTreeMap<String, u64>,
     /// Inputs that are given now and disappear.
     pub constants: BTreeMap<String, Tensor>,
+    /// Text inputs: they are always given at import.
+    pub texts: BTreeMap<String, Text>,
     /// Shapes and constants name all that is given: a sequence or an optional that they leave out is empty.
     pub complete: bool,
 }
@@ -55,6 +57,7 @@ pub fn import(path: &Path, request: &Request) -> Result<Imported, Diagnostics> {
                 shapes: request.shapes.clone(),
                 symbols: request.symbols.clone(),
                 constants: request.constants.clone(),
+                texts: request.texts.clone(),
                 complete: request.complete,
                 ..ImportOptions::default()
             };
@@ -77,7 +80,7 @@ pub fn import(path: &Path, request: &Request) -> Result<Imported, Diagnostics> {
             if !program.functions.contains_key(tahoma_core::Program::MAIN) {
                 return Err(Diagnostic::error("E0902", format!("{name} has no function @main")).into());
             }
-            Ok(Imported { program, store: Store::default(), model_name: name, warnings: vec![] })
+            Ok(Imported { program, store: Store::default(), model_name: name, vocabulary: Default::default(), warnings: vec![] })
         }
         ModelKind::Artifact => Err(Diagnostic::error("E0701", format!("{} is an artifact, which is compiled already", path.display()))
             .note("tahoma run takes it")

@@ -24,7 +24,7 @@ pub use hf::{HfOptions, import_hf};
 pub use onnx::{ImportOptions, import_onnx, import_onnx_bytes, supported_ops};
 pub use store::{Location, Store, StoreEntry};
 
-use tahoma_core::{Diagnostic, Program};
+use tahoma_core::{Diagnostic, Program, Vocabulary};
 
 /// An imported model.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub struct Imported {
     pub store: Store,
     /// File or folder name, without its path.
     pub model_name: String,
+    /// Strings, of models with text.
+    pub vocabulary: Vocabulary,
     pub warnings: Vec<Diagnostic>,
 }
 

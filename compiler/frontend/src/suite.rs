@@ -1,12 +1,13 @@
 //! The files of ONNX's backend tests: `test_data_set_*/input_0.pb`, `output_0.pb`.
 
+use crate::onnx::text;
 use crate::proto::{TensorProto, TypeProto, ValueInfoProto, type_proto};
 use crate::store::Store;
 use crate::{Budget, map, tensor_proto};
 use prost::Message;
 use prost::bytes::Bytes;
 use std::path::Path;
-use tahoma_core::{Diagnostic, Diagnostics, Tensor};
+use tahoma_core::{Diagnostic, Diagnostics, Tensor, Text};
 
 /// What a graph's input or output holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,13 @@ pub enum Kind {
 pub struct Port {
     pub name: String,
     pub kind: Kind,
+}
+
+/// A value of a data set.
+#[derive(Clone, Debug)]
+pub enum Given {
+    Tensor(Tensor),
+    Text(Text),
 }
 
 /// A sequence of tensors as the suite stores it (`onnx-data.proto`; sequences of sequences do not occur there).
@@ -65,13 +73,13 @@ pub fn name_in(path: &Path) -> Option<String> {
 
 /// Reads a file of the suite as what the model says it holds. A tensor is one value by the port's name, a sequence its elements by
 /// `name.0`, `name.1`, …, an optional what it holds or nothing: as the importer names them.
-pub fn read(path: &Path, port: &Port) -> Result<Vec<(String, Tensor)>, Diagnostics> {
+pub fn read(path: &Path, port: &Port) -> Result<Vec<(String, Given)>, Diagnostics> {
     let bytes = map::open(path)?;
     let what = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     values(&what, bytes, &port.name, &port.kind)
 }
 
-fn values(what: &str, bytes: Bytes, name: &str, kind: &Kind) -> Result<Vec<(String, Tensor)>, Diagnostics> {
+fn values(what: &str, bytes: Bytes, name: &str, kind: &Kind) -> Result<Vec<(String, Given)>, Diagnostics> {
     let broken = |e: prost::DecodeError| Diagnostic::error("E0102", format!("{what} is not what the model says it is: {e}"));
     match kind {
         Kind::Tensor => Ok(vec![(name.to_string(), tensor(what, &TensorProto::decode(bytes).map_err(broken)?)?)]),
@@ -87,10 +95,14 @@ fn values(what: &str, bytes: Bytes, name: &str, kind: &Kind) -> Result<Vec<(Stri
     }
 }
 
-fn elements(what: &str, name: &str, s: &SequenceProto) -> Result<Vec<(String, Tensor)>, Diagnostics> {
+fn elements(what: &str, name: &str, s: &SequenceProto) -> Result<Vec<(String, Given)>, Diagnostics> {
     s.tensor_values.iter().enumerate().map(|(i, t)| Ok((format!("{name}.{i}"), tensor(what, t)?))).collect()
 }
 
-fn tensor(what: &str, t: &TensorProto) -> Result<Tensor, Diagnostics> {
-    Ok(tensor_proto::read(t, what, None, &mut Store::default(), &Budget::default())?.tensor()?)
+fn tensor(what: &str, t: &TensorProto) -> Result<Given, Diagnostics> {
+    let budget = Budget::default();
+    if t.data_type() == text::STRING {
+        return Ok(Given::Text(text::read(t, what, budget.elements)?));
+    }
+    Ok(Given::Tensor(tensor_proto::read(t, what, None, &mut Store::default(), &budget)?.tensor()?))
 }

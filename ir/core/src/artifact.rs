@@ -7,6 +7,7 @@ use crate::attr::Attrs;
 use crate::diag::Origin;
 use crate::graph::{Graph, OpRef};
 use crate::kernel::KernelSpec;
+use crate::text::Vocabulary;
 use crate::types::TensorType;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -40,6 +41,9 @@ pub struct Manifest {
     /// Functions that host steps call (branches and loop bodies).
     #[serde(default)]
     pub functions: BTreeMap<String, Graph>,
+    /// Strings, of models with text.
+    #[serde(default, skip_serializing_if = "Vocabulary::is_empty")]
+    pub vocabulary: Vocabulary,
     pub report: Report,
 }
 

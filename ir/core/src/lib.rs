@@ -25,6 +25,7 @@ pub mod ops;
 pub mod scalar;
 pub mod serde_float;
 pub mod tensor;
+pub mod text;
 pub mod types;
 
 pub use attr::{Attr, Attrs};
@@ -32,4 +33,5 @@ pub use diag::{Diagnostic, Diagnostics, Origin, Severity};
 pub use graph::{Builder, Graph, Node, Port, Program, ValueId};
 pub use op::{Kind, OpDef, OpError};
 pub use tensor::{Buffer, Tensor};
+pub use text::{Text, Vocabulary};
 pub use types::{DType, Dim, Shape, TensorType};

@@ -34,6 +34,7 @@ fn manifest() -> Manifest {
     let weight: Vec<u8> = [1f32, 2., 3., 4.].iter().flat_map(|v| v.to_le_bytes()).collect();
     let buffer = |ty: TensorType, alias| BufferDef { ty, alias };
     Manifest {
+        vocabulary: Default::default(),
         schema: SCHEMA,
         producer: "test".into(),
         model: "m".into(),

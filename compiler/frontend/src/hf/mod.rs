@@ -91,5 +91,6 @@ pub fn import_hf(dir: &Path, options: &HfOptions) -> Result<Imported, Diagnostic
         faults.0.append(&mut net.checkpoint.unused());
     }
     faults.into_result(())?;
-    Ok(Imported { program: Program::new(net.builder.finish()), store: net.checkpoint.store, model_name: name, warnings: vec![] })
+    let program = Program::new(net.builder.finish());
+    Ok(Imported { program, store: net.checkpoint.store, model_name: name, vocabulary: Default::default(), warnings: vec![] })
 }

@@ -13,6 +13,8 @@ use tahoma_core::{Builder, ValueId};
 #[derive(Clone, Debug)]
 pub(super) enum Slot {
     Value(ValueId),
+    /// A tensor of strings: the `i64` tensor of their places among the importer's words.
+    Text(ValueId),
     /// A sequence of tensors, known element by element.
     Sequence(Vec<ValueId>),
     /// An optional: empty, or something.
@@ -95,6 +97,7 @@ fn capture(from: &Frame, into: &mut Frame, slot: Slot) -> Slot {
     };
     match slot {
         Slot::Value(v) => Slot::Value(one(v)),
+        Slot::Text(v) => Slot::Text(one(v)),
         Slot::Sequence(vs) => Slot::Sequence(vs.into_iter().map(one).collect()),
         Slot::Optional(Some(s)) => Slot::Optional(Some(Box::new(capture(from, into, *s)))),
         s => s,

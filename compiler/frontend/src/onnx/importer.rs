@@ -8,6 +8,7 @@ use super::ops::{self, Import, Row};
 use super::order::order;
 use super::prepass::{self, spelled};
 use super::schema::{self, Schema};
+use super::text::{self, Words};
 use crate::Imported;
 use crate::proto::{FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto};
 use crate::proto::{tensor_shape_proto::dimension, type_proto};
@@ -36,6 +37,7 @@ pub(super) struct Importer<'m> {
     pub(super) base: Option<PathBuf>,
     pub(super) diags: Diagnostics,
     pub(super) functions: BTreeMap<String, Graph>,
+    pub(super) words: Words,
     local: HashMap<(&'m str, &'m str, &'m str), &'m FunctionProto>,
     nodes: usize,
     depth: usize,
@@ -56,6 +58,7 @@ impl<'m> Importer<'m> {
             base: None,
             diags: Diagnostics::default(),
             functions: BTreeMap::new(),
+            words: Words::default(),
             local,
             nodes: 0,
             depth: 0,
@@ -130,7 +133,7 @@ impl<'m> Importer<'m> {
             .filter_map(|n| n.attrs.str("name"))
             .collect();
         self.store.retain(|n| used.contains(n));
-        Ok(Imported { program, store: self.store, model_name: name, warnings })
+        Ok(Imported { program, store: self.store, model_name: name, vocabulary: self.words.finish(), warnings })
     }
 
     pub(super) fn warn(&mut self, code: &str, message: impl Into<String>) {
@@ -187,6 +190,10 @@ impl<'m> Importer<'m> {
     /// A tensor of the file: a constant where it is small, else a weight.
     pub(super) fn tensor(&mut self, t: &TensorProto, name: &str) -> Result<Slot, Diagnostic> {
         let what = if name.is_empty() { "tensor".to_string() } else { format!("tensor {name:?}") };
+        if t.data_type() == text::STRING {
+            let strings = text::read(t, &what, self.options.budget.elements)?;
+            return Ok(self.text_value(&strings));
+        }
         let raw = tensor_proto::read(t, &what, self.base.as_deref(), &mut self.store, &self.options.budget)?;
         self.raw_value(raw, name)
     }
@@ -207,7 +214,7 @@ impl<'m> Importer<'m> {
     fn inputs(&mut self, graph: &'m GraphProto) {
         let options = self.options;
         let names: Vec<&str> = graph.input.iter().map(|i| i.name()).collect();
-        for (given, code) in options.shapes.keys().map(|k| (k, "E0207")).chain(options.constants.keys().map(|k| (k, "E0601"))) {
+        for (given, code) in given_names(options) {
             // Elements of a sequence are `name.0`, `name.1`, …
             let element = |i: &ValueInfoProto| {
                 tensor_type(i).is_none()
@@ -324,6 +331,9 @@ impl<'m> Importer<'m> {
             let d = Diagnostic::error("E0204", format!("graph input {name:?} is not a tensor"));
             return Err(d.note("sequences and optionals of tensors are known, maps and sparse tensors are not"));
         };
+        if elem == text::STRING {
+            return self.text_input(name);
+        }
         let dtype = tensor_proto::dtype(elem).map_err(|e| Diagnostic::error("E0204", format!("graph input {name:?}: {e}")))?;
         let clash = |given: String, declared: &[Option<Extent>]| {
             let shown: Vec<String> = declared.iter().map(|d| d.as_ref().map_or("?".into(), Extent::show)).collect();
@@ -379,6 +389,14 @@ impl<'m> Importer<'m> {
         Ok(Slot::Value(self.builder().input(name, ty)))
     }
 
+    fn text_input(&mut self, name: &str) -> Result<Slot, Diagnostic> {
+        match self.options.texts.get(name) {
+            Some(t) => Ok(self.text_value(t)),
+            None => Err(Diagnostic::error("E0209", format!("graph input {name:?} is text: what it holds decides the computation"))
+                .note(format!("give it now, as an array of strings: {name}=words.npy (dtype '<U')"))),
+        }
+    }
+
     fn output(&mut self, o: &ValueInfoProto) {
         let name = o.name();
         match lookup(&mut self.frames, name).map(|b| b.slot) {
@@ -400,6 +418,10 @@ impl<'m> Importer<'m> {
     fn give(&mut self, name: &str, slot: Slot) {
         match slot {
             Slot::Value(v) => self.builder().output(name, v),
+            Slot::Text(v) => {
+                self.builder().output(name, v);
+                self.words.outputs.insert(name.to_string());
+            }
             Slot::Sequence(values) => {
                 for (k, v) in values.into_iter().enumerate() {
                     self.builder().output(&format!("{name}.{k}"), v);
@@ -497,9 +519,26 @@ impl<'m> Importer<'m> {
             return self.unknown(node, &source);
         }
         self.builder().set_origin(Arc::new(origin.clone()));
-        let mut cx = Context { imp: self, node, attrs, schema, slots: slots.iter().map(|s| s.0.clone()).collect(), failed: None };
-        let result = call(row, &mut cx);
+        let mut given: Vec<Option<Slot>> = slots.iter().map(|s| s.0.clone()).collect();
+        let text = given.iter().flatten().any(|s| matches!(s, Slot::Text(_)));
+        let moves = text && text::MOVES.contains(&schema.name);
+        if moves || text && text::READS.contains(&schema.name) {
+            for s in given.iter_mut().flatten() {
+                if let Slot::Text(v) = s {
+                    *s = Slot::Value(*v);
+                }
+            }
+        }
+        let mut cx = Context { imp: self, node, attrs, schema, slots: given, failed: None };
+        let mut result = call(row, &mut cx);
         let failed = cx.failed.take();
+        if moves && let Ok(results) = &mut result {
+            for s in results {
+                if let Slot::Value(v) = s {
+                    *s = Slot::Text(*v);
+                }
+            }
+        }
         match result {
             Ok(results) => {
                 let mut results = results.into_iter();
@@ -594,6 +633,7 @@ impl<'m> Importer<'m> {
             let Some(slot) = slot else { continue };
             let (ty, value) = match slot {
                 Slot::Value(v) => (self.builder_ref().ty(*v).to_string(), Some(*v)),
+                Slot::Text(v) => (format!("string{}", self.builder_ref().ty(*v).shape), None),
                 Slot::Sequence(s) => (format!("sequence of {}", s.len()), None),
                 Slot::Optional(_) => ("optional".to_string(), None),
                 Slot::Unknown | Slot::Missing(_) => ("unknown".to_string(), None),
@@ -696,6 +736,12 @@ impl<'m> Importer<'m> {
             None => Ok(out),
         }
     }
+}
+
+/// Names of inputs that the caller gives something for, with the code of an error about one that is not there.
+fn given_names(o: &ImportOptions) -> impl Iterator<Item = (&String, &'static str)> {
+    let shapes = o.shapes.keys().map(|k| (k, "E0207"));
+    shapes.chain(o.constants.keys().chain(o.texts.keys()).map(|k| (k, "E0601")))
 }
 
 fn call(row: &Row, cx: &mut Context) -> Result<Vec<Slot>, OpError> {

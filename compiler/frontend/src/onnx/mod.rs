@@ -18,13 +18,14 @@ mod order;
 mod prepass;
 mod schema;
 mod schema_table;
+pub(crate) mod text;
 
 use crate::{Budget, Imported, map, proto};
 use importer::Importer;
 use prost::bytes::Bytes;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use tahoma_core::{Diagnostic, Diagnostics, Dim, Tensor};
+use tahoma_core::{Diagnostic, Diagnostics, Dim, Tensor, Text};
 
 pub use ops::supported as supported_ops;
 
@@ -37,6 +38,8 @@ pub struct ImportOptions {
     pub symbols: BTreeMap<String, u64>,
     /// Graph inputs that are given now; they disappear from the inputs and fold.
     pub constants: BTreeMap<String, Tensor>,
+    /// Graph inputs of strings: what they hold decides the computation, so they are given now.
+    pub texts: BTreeMap<String, Text>,
     /// `shapes` and `constants` name all that is given: a sequence or an optional of which they name nothing is empty.
     pub complete: bool,
     pub budget: Budget,

@@ -1,30 +1,31 @@
 //! Values made from attributes and shapes.
 
-use super::{Row, one};
+use super::{Import, Row, one};
 use crate::onnx::context::{Context, R, V, attrs};
 use crate::onnx::frame::Slot;
 use crate::tensor_proto;
 use std::sync::Arc;
 use tahoma_core::{Buffer, DType, OpError, Tensor};
 
-pub(super) static ROWS: &[Row] =
-    &[one("Constant", 1, constant), one("ConstantOfShape", 9, constant_of_shape), one("EyeLike", 9, eye_like), one("Range", 11, range)];
+pub(super) static ROWS: &[Row] = &[
+    Row::new("Constant", 1, Import::Slots(constant)),
+    one("ConstantOfShape", 9, constant_of_shape),
+    one("EyeLike", 9, eye_like),
+    one("Range", 11, range),
+];
 
 /// An error of reading a tensor, as an error of the node that holds it.
-fn as_op_error(d: tahoma_core::Diagnostic) -> OpError {
+pub(super) fn as_op_error(d: tahoma_core::Diagnostic) -> OpError {
     let code = tahoma_core::diag::code(&d.code).map_or("E0206", |c| c.code);
     let mut e = OpError::new(code, d.message);
     e.notes = d.notes;
     e
 }
 
-fn constant(cx: &mut Context) -> R<V> {
+fn constant(cx: &mut Context) -> R<Vec<Slot>> {
     if let Some(t) = cx.attrs.tensor("value") {
         let name = cx.node.output.first().map(String::as_str).unwrap_or_default();
-        return match cx.imp.tensor(t, name).map_err(as_op_error)? {
-            Slot::Value(v) => Ok(v),
-            _ => Err(OpError::new("E0206", "the value is no tensor")),
-        };
+        return Ok(vec![cx.imp.tensor(t, name).map_err(as_op_error)?]);
     }
     let a = &cx.attrs;
     let t = if let Some(i) = a.int("value_int") {
@@ -37,12 +38,14 @@ fn constant(cx: &mut Context) -> R<V> {
         Tensor::f32(&[v.len()], v.to_vec())
     } else if a.get("sparse_value").is_some() {
         return Err(cx.unsupported("a sparse constant").note("store it as a dense tensor"));
-    } else if a.get("value_string").is_some() || a.get("value_strings").is_some() {
-        return Err(OpError::dtype("string constants are not supported"));
+    } else if let Some(w) = a.str("value_string") {
+        return Ok(vec![cx.words(&[], vec![w.to_string()])?]);
+    } else if let Some(w) = a.strs("value_strings") {
+        return Ok(vec![cx.words(&[w.len()], w.into_iter().map(str::to_string).collect())?]);
     } else {
         return Err(OpError::attr("needs one of value, value_int, value_ints, value_float, value_floats"));
     };
-    Ok(cx.constant(t))
+    Ok(vec![Slot::Value(cx.constant(t))])
 }
 
 fn constant_of_shape(cx: &mut Context) -> R<V> {

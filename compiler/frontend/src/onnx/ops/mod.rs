@@ -23,6 +23,7 @@ mod rnn;
 mod sequence;
 mod shape;
 mod signal;
+mod text;
 
 use super::context::{Context, R, V};
 use super::control;
@@ -88,6 +89,7 @@ static FAMILIES: &[&[Row]] = &[
     learn::ROWS,
     attention::ROWS,
     signal::ROWS,
+    text::ROWS,
     sequence::ROWS,
     control::ROWS,
 ];
