@@ -44,6 +44,7 @@ pub(super) struct Importer<'m> {
     undefined: BTreeSet<String>,
     over_budget: bool,
     fresh: usize,
+    random: u32,
 }
 
 impl<'m> Importer<'m> {
@@ -65,6 +66,7 @@ impl<'m> Importer<'m> {
             undefined: BTreeSet::new(),
             over_budget: false,
             fresh: 0,
+            random: 0,
         }
     }
     /// The function being built. There is one from `run` on.
@@ -94,6 +96,12 @@ impl<'m> Importer<'m> {
     pub(super) fn fresh_name(&mut self, what: &str) -> String {
         self.fresh += 1;
         format!("{what}{}", self.fresh)
+    }
+
+    /// The seed of a random node that names none.
+    pub(super) fn next_random(&mut self) -> u32 {
+        self.random += 1;
+        self.random - 1
     }
 
     pub(super) fn run(mut self) -> Result<Imported, Diagnostics> {

@@ -1,6 +1,6 @@
 //! Arithmetic, comparison, logic, casts.
 
-use super::{Import, Row, many, one};
+use super::{Import, Row, one};
 use crate::onnx::context::{Context, R, V, attrs};
 use crate::onnx::frame::Slot;
 use crate::tensor_proto;
@@ -66,7 +66,6 @@ pub(super) static ROWS: &[Row] = &[
     one("Clip", 1, clip_attrs),
     one("Clip", 11, clip),
     one("Einsum", 12, super::linear::einsum),
-    many("Dropout", 1, dropout),
 ];
 
 /// ONNX names that differ from ours by more than case.
@@ -270,28 +269,4 @@ fn identity(cx: &mut Context) -> R<Vec<Slot>> {
         Some(slot) => Ok(vec![slot]),
         None => Err(OpError::new("E0202", "operand input is missing")),
     }
-}
-
-/// Inference is the identity; the mask is all true.
-fn dropout(cx: &mut Context) -> R<Vec<V>> {
-    let x = cx.input(0)?;
-    let training = match cx.try_opt(2)? {
-        None => false,
-        Some(v) => cx.constant_of(v).and_then(|t| t.first_bool()).ok_or_else(|| cx.not_constant(2))?,
-    };
-    let ratio = match cx.try_opt(1)? {
-        Some(v) => cx.floats_of(v).and_then(|r| r.first().copied()),
-        None => Some(0.5),
-    };
-    if training && ratio != Some(0.0) {
-        return Err(cx.unsupported("Dropout in training mode"));
-    }
-    let mut out = vec![x];
-    if cx.wants(1) {
-        // Below operator set 10 the mask has the type of the data.
-        let dtype = if cx.since() < 10 { cx.dtype(x) } else { DType::Bool };
-        let dims = cx.dims(x)?;
-        out.push(cx.full(1.0, dtype, &dims)?);
-    }
-    Ok(out)
 }

@@ -17,6 +17,7 @@ mod math;
 mod norm;
 mod pool;
 mod quant;
+mod random;
 mod reduce;
 mod resize;
 mod rnn;
@@ -89,6 +90,7 @@ static FAMILIES: &[&[Row]] = &[
     learn::ROWS,
     attention::ROWS,
     signal::ROWS,
+    random::ROWS,
     text::ROWS,
     sequence::ROWS,
     control::ROWS,
