@@ -1,10 +1,12 @@
 //! Opening files that a model names: only regular files below its own folder, reached through no link.
 //!
 //! Four CVEs in four years were one mistake here (CVE-2022-25882, -2024-27318, -2026-27489, -2026-34446), so: every component of the
-//! path is a plain name, each is looked at without following links, and what was opened is compared with what was looked at.
+//! path is a plain name, and each is opened from the folder before it without following links. What was looked at is what is opened:
+//! there is no moment between the two in which a folder could become a link.
 
 use crate::map::map;
 use prost::bytes::Bytes;
+use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 use tahoma_core::Diagnostic;
 
@@ -17,42 +19,70 @@ pub(crate) fn open_below(base: &Path, relative: &str) -> Result<(PathBuf, Bytes)
     if relative.is_empty() || relative.contains('\0') || relative.contains('\\') {
         return Err(refuse("it is not a plain relative path"));
     }
-    let mut path = base.to_path_buf();
-    let parts: Vec<Component> = Path::new(relative).components().collect();
-    for (i, part) in parts.iter().enumerate() {
+    let mut parts = vec![];
+    for part in Path::new(relative).components() {
         match part {
-            Component::Normal(name) => path.push(name),
-            Component::CurDir => continue,
+            Component::Normal(name) => parts.push(name),
+            Component::CurDir => {}
             Component::ParentDir => return Err(refuse("the path leaves the folder with '..'")),
             Component::RootDir | Component::Prefix(_) => return Err(refuse("the path is absolute")),
         }
-        let meta = std::fs::symlink_metadata(&path).map_err(|e| refuse(&e.to_string()))?;
-        if meta.file_type().is_symlink() {
-            return Err(refuse("a part of the path is a symbolic link"));
-        }
-        let last = i + 1 == parts.len();
-        if last && !meta.is_file() || !last && !meta.is_dir() {
-            return Err(refuse(if last { "it is not a regular file" } else { "a part of the path is not a folder" }));
-        }
     }
-    let before = std::fs::symlink_metadata(&path).map_err(|e| refuse(&e.to_string()))?;
-    let file = std::fs::File::open(&path).map_err(|e| refuse(&e.to_string()))?;
-    let after = file.metadata().map_err(|e| refuse(&e.to_string()))?;
-    if !after.is_file() || !same_single_file(&before, &after) {
-        return Err(refuse("the file has several hard links or changed while it was opened"));
+    let Some((name, folders)) = parts.split_last() else { return Err(refuse("it names no file")) };
+    let file = open_parts(base, folders, name).map_err(|e| refuse(&e))?;
+    let meta = file.metadata().map_err(|e| refuse(&e.to_string()))?;
+    if !meta.is_file() {
+        return Err(refuse("it is not a regular file"));
+    }
+    if links(&meta) != 1 {
+        return Err(refuse("the file has several hard links"));
     }
     let bytes = map(&file).map_err(|e| refuse(&e.to_string()))?;
-    Ok((path, bytes))
+    Ok((parts.iter().fold(base.to_path_buf(), |p, n| p.join(n)), bytes))
 }
 
-/// Whether both describe one file that has only this name.
+/// Opens folder after folder and then the file, each from the one before, following no link.
 #[cfg(unix)]
-fn same_single_file(a: &std::fs::Metadata, b: &std::fs::Metadata) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    a.dev() == b.dev() && a.ino() == b.ino() && b.nlink() == 1
+fn open_parts(base: &Path, folders: &[&std::ffi::OsStr], name: &std::ffi::OsStr) -> Result<File, String> {
+    use rustix::fs::{Mode, OFlags, openat};
+    use rustix::io::Errno;
+    let words = |e: Errno| match e {
+        Errno::LOOP | Errno::MLINK => "a part of the path is a symbolic link".to_string(),
+        // What O_DIRECTORY with O_NOFOLLOW says of a link, too.
+        Errno::NOTDIR => "a part of the path is a symbolic link or not a folder".to_string(),
+        Errno::NXIO => "it is not a regular file".to_string(),
+        e => e.to_string(),
+    };
+    // The model's own folder is the user's, and may be reached through links.
+    let mut folder = File::open(base).map_err(|e| e.to_string())?;
+    for f in folders {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        folder = openat(&folder, *f, flags, Mode::empty()).map_err(words)?.into();
+    }
+    // NONBLOCK: opening a pipe must not wait for its other end.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(openat(&folder, name, flags, Mode::empty()).map_err(words)?.into())
+}
+
+/// Where folders cannot be opened, each part is looked at before the whole path is opened.
+#[cfg(not(unix))]
+fn open_parts(base: &Path, folders: &[&std::ffi::OsStr], name: &std::ffi::OsStr) -> Result<File, String> {
+    let mut path = base.to_path_buf();
+    for part in folders.iter().chain([&name]) {
+        path.push(part);
+        if std::fs::symlink_metadata(&path).map_err(|e| e.to_string())?.file_type().is_symlink() {
+            return Err("a part of the path is a symbolic link".into());
+        }
+    }
+    File::open(path).map_err(|e| e.to_string())
+}
+
+#[cfg(unix)]
+fn links(m: &std::fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::nlink(m)
 }
 
 #[cfg(not(unix))]
-fn same_single_file(a: &std::fs::Metadata, b: &std::fs::Metadata) -> bool {
-    a.len() == b.len()
+fn links(_: &std::fs::Metadata) -> u64 {
+    1
 }

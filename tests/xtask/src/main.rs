@@ -6,6 +6,7 @@
 mod bench;
 mod bench_interp;
 mod demo;
+mod fuzz;
 mod setup;
 mod shell;
 mod test;
@@ -21,6 +22,7 @@ Commands:
   setup   Install what building and testing need: MLIR 22 (Debian packages), a Python environment, the real models
   demo    Set up, build, then compile a text recogniser for Trainium2 and Hopper, verify both and read a line of text
   bench   Set up, build, then time compiling and interpreting the real models and write tests/benchmarks.md
+  fuzz    Fuzz the ONNX reader on all cores for SECONDS (600 without)
   test    Set up, then run formatting, lints and all tests
 
 Examples:
@@ -35,6 +37,8 @@ fn main() -> ExitCode {
         ["setup"] => setup::run(),
         ["demo"] => setup::run().and_then(|()| demo::run()),
         ["bench"] => setup::run().and_then(|()| bench::run()),
+        ["fuzz"] => fuzz::run(600),
+        ["fuzz", seconds] if seconds.parse::<u64>().is_ok() => fuzz::run(seconds.parse().unwrap_or(600)),
         ["test"] => setup::run().and_then(|()| test::run()),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");

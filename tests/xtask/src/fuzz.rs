@@ -1,0 +1,61 @@
+//! Coverage-guided fuzzing of the ONNX reader with libFuzzer, on stable Rust: LLVM's instrumentation is a code generation option.
+
+use crate::shell::{self, cache, root};
+use std::fs;
+use std::path::Path;
+
+/// Counters on edges and the operands of comparisons, as cargo-fuzz sets them.
+const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Ccodegen-units=1";
+
+const PACKAGE: &str = "compiler/frontend/fuzz";
+
+/// Largest model that seeds the corpus.
+const SEED_BYTES: u64 = 8_000;
+
+/// Fuzzes for some seconds on every core; what is found is kept in the cache. Errors: a panic, a hang of 10 s, or 4 GB taken.
+pub(crate) fn run(seconds: u64) -> Result<(), String> {
+    let corpus = cache().join("fuzz-corpus");
+    fs::create_dir_all(&corpus).map_err(|e| e.to_string())?;
+    let suite = cache().join("onnx-suite");
+    if !suite.is_dir() {
+        return Err("the ONNX suite seeds the corpus: run `cargo xtask setup` first".into());
+    }
+    let seeds = seed(&suite, &corpus, &mut 0)?;
+    println!("{seeds} small models of the ONNX suite seed {}", corpus.display());
+    let triple = shell::output("rustc", &["--print", "host-tuple"]).unwrap_or_default();
+    let triple = triple.trim();
+    let target = cache().join("fuzz-target").display().to_string();
+    let manifest = format!("{PACKAGE}/Cargo.toml");
+    // With --target the flags do not reach build scripts.
+    let build = ["build", "--release", "--quiet", "--manifest-path", &manifest, "--target", triple, "--target-dir", &target];
+    shell::run("cargo", &build, &[("RUSTFLAGS", FLAGS)])?;
+    let program = format!("{target}/{triple}/release/onnx");
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get()).to_string();
+    let total = format!("-max_total_time={seconds}");
+    let artifacts = format!("-artifact_prefix={}/fuzz-", cache().display());
+    let found = corpus.display().to_string();
+    let kept = root().join(PACKAGE).join("corpus").display().to_string();
+    let fork = format!("-fork={cores}");
+    shell::run(
+        &program,
+        &[&fork, &total, "-timeout=10", "-rss_limit_mb=4096", "-max_len=65536", "-print_final_stats=1", &artifacts, &found, &kept],
+        &[],
+    )
+}
+
+/// Copies small models below `dir` into the corpus.
+fn seed(dir: &Path, corpus: &Path, count: &mut usize) -> Result<usize, String> {
+    let fail = |e: std::io::Error| format!("{}: {e}", dir.display());
+    for entry in fs::read_dir(dir).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        if path.is_dir() {
+            seed(&path, corpus, count)?;
+        } else if path.extension().is_some_and(|e| e == "onnx") && path.metadata().map_err(fail)?.len() <= SEED_BYTES {
+            fs::copy(&path, corpus.join(format!("seed-{count}"))).map_err(fail)?;
+            *count += 1;
+        }
+    }
+    Ok(*count)
+}
