@@ -246,7 +246,14 @@ impl Compiler {
     }
 
     /// The artifact of a plan.
-    fn emit(&self, plan: Plan, target: Target, store: Arc<Store>, model_name: &str, vocabulary: Vocabulary) -> Result<Compiled, Diagnostics> {
+    fn emit(
+        &self,
+        plan: Plan,
+        target: Target,
+        store: Arc<Store>,
+        model_name: &str,
+        vocabulary: Vocabulary,
+    ) -> Result<Compiled, Diagnostics> {
         let base = weights_base(&self.model);
         let mut files = BTreeMap::new();
         let (weights, packed) = weight_refs(&plan, &store, &base)?;

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use tahoma_core::{DType, Diagnostic, Diagnostics, Tensor, Text, Vocabulary};
-use tahoma_frontend::suite::{Given, Port, name_in, ports, read};
+use tahoma_frontend::suite::{Given, Port, name_in, operators, ports, read};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -37,6 +37,12 @@ pub struct Case {
     pub max_abs_err: Option<f64>,
     /// Share of the flops on the device; null for the interpreter.
     pub on_device_share: Option<f64>,
+    /// Operators of the graph with their versions: `Conv-11`.
+    pub operators: Vec<String>,
+    /// Kernels launched, on a device.
+    pub launches: usize,
+    /// Ops that ran on the host, and why, on a device.
+    pub host: Vec<(String, String)>,
 }
 
 #[derive(Clone, Debug, serde::Serialize)]
@@ -45,14 +51,19 @@ pub struct Conformance {
     pub cases: Vec<Case>,
 }
 
-/// Runs every case below `dir` on a device, in parallel; `done` is called after each with the number of cases.
-pub fn conformance(dir: &Path, device: &str, filter: &str, done: &(dyn Fn(&Case, usize) + Sync)) -> Result<Conformance, Diagnostic> {
+/// Runs the cases below `dir` whose name is `wanted` on a device, in parallel; `done` is called after each with the number of cases.
+pub fn conformance(
+    dir: &Path,
+    device: &str,
+    wanted: &dyn Fn(&str) -> bool,
+    done: &(dyn Fn(&Case, usize) + Sync),
+) -> Result<Conformance, Diagnostic> {
     tahoma_runtime::device::find(device)?;
     if device != "interp" {
         // Say at once, not 2,000 times, that a device is not there.
         tahoma_runtime::device::open(device)?;
     }
-    let folders: Vec<(String, PathBuf)> = cases(dir)?.into_iter().filter(|(n, _)| n.contains(filter)).collect();
+    let folders: Vec<(String, PathBuf)> = cases(dir)?.into_iter().filter(|(n, _)| wanted(n)).collect();
     if folders.is_empty() {
         return Err(Diagnostic::error("E0701", format!("no case in {}", dir.display())).note("cases are DIR/<kind>/<case>/model.onnx"));
     }
@@ -111,6 +122,8 @@ fn cases(dir: &Path) -> Result<Vec<(String, PathBuf)>, Diagnostic> {
 struct Measured {
     max_abs: Option<f64>,
     share: Option<f64>,
+    launches: usize,
+    host: Vec<(String, String)>,
 }
 
 fn run_case(name: &str, path: &Path, device: &str) -> Case {
@@ -123,7 +136,11 @@ fn run_case(name: &str, path: &Path, device: &str) -> Case {
         Err(_) => (Status::Error, "panic".to_string()),
     };
     let max_abs_err = measured.max_abs.filter(|e| e.is_finite());
-    Case { name: name.into(), status, detail, max_abs_err, on_device_share: measured.share }
+    let operators = operators(&path.join("model.onnx")).unwrap_or_default().into_iter().map(|(n, v)| format!("{n}-{v}")).collect();
+    let Measured { share, launches, mut host, .. } = measured;
+    host.sort();
+    host.dedup();
+    Case { name: name.into(), status, detail, max_abs_err, on_device_share: share, operators, launches, host }
 }
 
 fn unsupported(d: &Diagnostics) -> bool {
@@ -240,6 +257,8 @@ fn on_device(
     let compiled = Compiler::new(model).target(target.name()).request(&prepared.request).shapes_of(&prepared.inputs).compile()?;
     let r = &compiled.manifest.report;
     let all = r.device_flops + r.host_flops;
+    measured.launches += r.launches;
+    measured.host.extend(r.host_ops.iter().map(|h| (h.op.clone(), h.reason.clone())));
     measured.share = Some(if all == 0 { if r.launches > 0 { 1.0 } else { 0.0 } } else { r.device_flops as f64 / all as f64 });
     Ok((compiled.run(&prepared.inputs, device)?.0, compiled.manifest.vocabulary.clone()))
 }

@@ -1,6 +1,6 @@
 //! The files of ONNX's backend tests: `test_data_set_*/input_0.pb`, `output_0.pb`.
 
-use crate::onnx::text;
+use crate::onnx::{prepass, schema, text};
 use crate::proto::{TensorProto, TypeProto, ValueInfoProto, type_proto};
 use crate::store::Store;
 use crate::{Budget, map, tensor_proto};
@@ -64,6 +64,20 @@ pub fn ports(model: &Path) -> Result<(Vec<Port>, Vec<Port>), Diagnostics> {
     let port = |i: &ValueInfoProto| Port { name: i.name().to_string(), kind: kind(i.r#type.as_ref()) };
     let inputs = g.input.iter().filter(|i| !held.contains(&i.name())).map(port).collect();
     Ok((inputs, g.output.iter().map(port).collect()))
+}
+
+/// The operators of a model's graph, each once and sorted: domain and name (`com.microsoft.Gelu`, `Conv`), and the version that the
+/// model's operator set means; 0 for one that no table knows. Bodies of If, Loop and functions are not looked into.
+pub fn operators(model: &Path) -> Result<Vec<(String, i64)>, Diagnostics> {
+    let m = crate::proto::decode_model("model", map::open(model)?)?;
+    let sets = prepass::opsets(&m.opset_import);
+    let named = |n: &crate::proto::NodeProto| {
+        let domain = schema::domain(n.domain());
+        let since = sets.get(domain).and_then(|v| schema::find(domain, n.op_type(), *v)).map_or(0, |s| s.since);
+        (prepass::spelled(domain, n.op_type()), since)
+    };
+    let all: std::collections::BTreeSet<_> = m.graph.unwrap_or_default().node.iter().map(named).collect();
+    Ok(all.into_iter().collect())
 }
 
 /// The name inside a file of a tensor; `None` where it holds something else or cannot be read.

@@ -228,3 +228,49 @@ fn fourier_transforms_of_every_kind_of_length_are_what_the_sum_says() {
         }
     }
 }
+
+fn typed(name: &str, elem: i32, dims: &[i64]) -> ValueInfoProto {
+    ValueInfoProto { name: Some(name.into()), r#type: Some(tensor_type(elem, Some(dims))), ..Default::default() }
+}
+
+/// Adds `w` (from outside) to `a` and appends the sum to `all` for as long as its sum is below 20; keeps each `a`.
+fn loop_model() -> ModelProto {
+    let nodes = vec![
+        node("Add", &["a", "w"], &["a2"]),
+        node("Concat", &["all", "a2"], &["all2"]),
+        node("ReduceSum", &["a2"], &["s"]),
+        node("Less", &["s", "limit"], &["go"]),
+        node("Identity", &["a2"], &["kept"]),
+    ];
+    let mut body = graph(nodes, &[], &["go", "a2", "all2", "kept"]);
+    body.node[1].attribute.push(int_attr("axis", 0));
+    body.node[2].attribute.push(int_attr("keepdims", 0));
+    body.input = vec![typed("i", 7, &[]), typed("c", 9, &[]), typed("a", 1, &[2]), typed("all", 1, &[-1])];
+    let mut n = node("Loop", &["m", "", "x", "none"], &["last", "long", "rows"]);
+    n.attribute.push(graph_attr("body", body));
+    let init = vec![floats("limit", &[], vec![20.]), floats("none", &[0], vec![])];
+    let mut g = with_init(graph(vec![n], &[("x", &[2]), ("w", &[2])], &["last", "long", "rows"]), init);
+    g.input.push(typed("m", 7, &[]));
+    model(g)
+}
+
+#[test]
+fn a_loop_that_ends_at_run_time_is_one_function() {
+    let m = import_with(&loop_model(), &ImportOptions::default());
+    assert_eq!((ops(&m).last(), m.program.functions.len()), (Some(&"loop"), 2));
+    let (x, w) = (Tensor::f32(&[2], vec![1., 2.]), Tensor::f32(&[2], vec![2., 4.]));
+    // The sum goes 9, 15, 21: three runs, or as many as the trip count says.
+    for (trips, runs) in [(100, 3), (2, 2), (0, 0)] {
+        let y = run(&m, &[x.clone(), w.clone(), Tensor::i64(&[], vec![trips])]);
+        let steps: Vec<f32> = (1..=runs).flat_map(|i| [1. + 2. * i as f32, 2. + 4. * i as f32]).collect();
+        assert_eq!(y[0], Tensor::f32(&[2], vec![1. + 2. * runs as f32, 2. + 4. * runs as f32]), "{trips} trips");
+        assert_eq!(y[1], Tensor::f32(&[2 * runs], steps.clone()));
+        assert_eq!(y[2], Tensor::f32(&[runs, 2], steps));
+    }
+    // Known from the start to the end, it is unrolled.
+    let fixed = ["x", "w"].iter().zip([&x, &w]).map(|(n, t)| (n.to_string(), t.clone()));
+    let constants = fixed.chain([("m".to_string(), Tensor::i64(&[], vec![100]))]).collect();
+    let m = import_with(&loop_model(), &ImportOptions { constants, ..Default::default() });
+    assert_eq!(m.program.functions.len(), 1);
+    assert_eq!(run(&m, &[])[2].shape(), [3, 2]);
+}

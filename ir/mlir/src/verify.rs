@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use tahoma_core::graph::check_signature;
 use tahoma_core::op::{InferArgs, Results};
-use tahoma_core::{Attr, Diagnostic, Diagnostics, Dim, Graph, Kind, Node, Origin, Program, Tensor, TensorType, ValueId};
+use tahoma_core::{Attr, DType, Diagnostic, Diagnostics, Dim, Graph, Kind, Node, Origin, Program, Tensor, TensorType, ValueId};
 
 /// Places in a text for nodes without an origin: function and index of the node, to `file:line:column`.
 pub(crate) type Places = HashMap<(String, usize), String>;
@@ -160,7 +160,7 @@ fn calls(program: &Program, n: &Node, operands: &[TensorType], results: &[&Tenso
         let Some(f) = program.functions.get(name) else {
             return Err(fault(format!("ml.{} names @{name}, which is not in the module", n.op.name)));
         };
-        if !matches!(key, "callee" | "then" | "else") {
+        if !matches!(key, "callee" | "then" | "else" | "body") {
             continue;
         }
         let types = |ports: &[tahoma_core::Port]| -> Option<Vec<TensorType>> {
@@ -170,11 +170,26 @@ fn calls(program: &Program, n: &Node, operands: &[TensorType], results: &[&Tenso
             // The function itself is refused for this.
             continue;
         };
+        // A loop's body also takes the number of the run and the condition, and gives the next condition; what it keeps is stacked.
+        let (mut takes, mut gives, mut results) = (takes, gives, results.to_vec());
+        if key == "body" {
+            let own = takes.len() >= 2 && takes[0].dtype == DType::I64 && takes[1].dtype == DType::Bool;
+            if !own || gives.first().is_none_or(|c| c.dtype != DType::Bool) || gives.len() != results.len() + 1 {
+                return Err(fault(format!("ml.loop: @{name} takes {} and gives {}", list(&takes), list(&gives))));
+            }
+            takes.drain(..2);
+            gives.remove(0);
+            let carried = n.attrs.int("carried").and_then(|k| usize::try_from(k).ok()).unwrap_or(usize::MAX);
+            if carried > results.len() || carried > args.len() {
+                return Err(fault(format!("ml.loop carries more values than it has: {carried}")));
+            }
+            gives.truncate(carried);
+            results.truncate(carried);
+        }
         if takes.len() != args.len() || !takes.iter().zip(args).all(|(a, b)| fits(a, b)) {
             return Err(fault(format!("ml.{}: @{name} takes {}, but is given {}", n.op.name, list(&takes), list(args))));
         }
-        if gives.len() != results.len() || !gives.iter().zip(results).all(|(a, b)| fits(a, b)) {
-            let results = results.iter().copied();
+        if gives.len() != results.len() || !gives.iter().zip(&results).all(|(a, b)| fits(a, b)) {
             return Err(fault(format!("ml.{}: @{name} gives {}, but its type says {}", n.op.name, list(&gives), list(results))));
         }
     }

@@ -314,6 +314,11 @@ fn half_precision() {
     assert_eq!(eval("add.rn.f16x2 %r4, %r1, %r2;", &x, &y), [pack(h(1.75), h(2.0))]);
     assert_eq!(eval("fma.rn.f16x2 %r4, %r1, %r2, %r1;", &x, &y), [pack(h(1.875), h(-10.0))]);
     assert_eq!(eval("max.f16x2 %r4, %r1, %r2;", &x, &y), [pack(h(1.5), h(4.0))]);
+    // Of packed operands the second predicate is the upper halves', not the complement.
+    let body = "setp.eq.f16x2 %p1|%p2, %r1, %r2; selp.b32 %r3, 1, 0, %p1; selp.b32 %r4, 2, 0, %p2; or.b32 %r4, %r4, %r3;";
+    let (x, y) = ([pack(h(1.5), h(2.0)), pack(h(1.0), h(f32::NAN))], [pack(h(1.5), h(4.0)), pack(h(2.0), h(f32::NAN))]);
+    assert_eq!(eval(body, &x, &y), [1, 0]);
+    assert_eq!(eval(&body.replace("eq", "nan"), &x, &y), [0, 2]);
     let x = [pack(b(1.5), b(-2.0))];
     let y = [pack(b(0.25), b(4.0))];
     assert_eq!(eval("fma.rn.bf16x2 %r4, %r1, %r2, %r1;", &x, &y), [pack(b(1.875), b(-10.0))]);

@@ -120,5 +120,9 @@ fn models() -> Result<(), String> {
     once("onnx-suite", &(read("tests/models/requirements.txt")? + &read("tests/models/suite.py")?), || {
         println!("Writing the ONNX conformance suite to .tahoma/onnx-suite");
         shell::run(&venv_python(), &["tests/models/suite.py", &out("onnx-suite")], &[])
+    })?;
+    once("onnxruntime-suite", &(read("tests/models/requirements.txt")? + &read("tests/models/microsoft.py")?), || {
+        println!("Writing cases of ONNX Runtime's own operators to .tahoma/onnxruntime-suite");
+        shell::run(&venv_python(), &["tests/models/microsoft.py", &out("onnxruntime-suite")], &[])
     })
 }

@@ -1,5 +1,6 @@
 //! Operators over subgraphs. Conditions and trip counts known at import are resolved there: branches are inlined, loops unrolled. A
-//! branch on a run-time condition becomes two functions of the program and an `ml.if`.
+//! branch on a run-time condition becomes two functions of the program and an `ml.if`, a loop that ends at run time, or is too long to
+//! unroll, one function and an `ml.loop`.
 
 use super::context::{Context, R, V};
 use super::frame::{Frame, Scope, Slot};
@@ -29,7 +30,7 @@ fn if_(cx: &mut Context) -> R<Vec<Slot>> {
     }
     let cond = scalar_bool(cx, cond)?;
     let before = cx.imp.diags.0.len();
-    let (Some(a), Some(b)) = (branch(cx.imp, then, "then")?, branch(cx.imp, other, "else")?) else {
+    let (Some(a), Some(b)) = (function(cx.imp, then, "then", &[])?, function(cx.imp, other, "else", &[])?) else {
         // What is wrong inside has been reported there; add how to leave the branch out.
         if let Some(d) = cx.imp.diags.0.get_mut(before) {
             d.notes.push(
@@ -75,13 +76,15 @@ fn scalar_bool(cx: &mut Context, v: V) -> R<V> {
     cx.reshape(v, &[])
 }
 
+/// A subgraph as a function.
 struct Branch {
     graph: Graph,
     captures: Vec<(ValueId, ValueId)>,
 }
 
-/// Builds a subgraph as a function whose inputs are what it captured; `None` where an error inside it was reported.
-fn branch<'m>(imp: &mut Importer<'m>, g: &'m GraphProto, what: &str) -> R<Option<Branch>> {
+/// Builds a subgraph as a function whose inputs are of the types given and what it captures; `None` where an error inside it was
+/// reported.
+fn function<'m>(imp: &mut Importer<'m>, g: &'m GraphProto, what: &str, takes: &[TensorType]) -> R<Option<Branch>> {
     let name = imp.fresh_name(what);
     let outer = imp.scope();
     let scope = Scope { opsets: outer.opsets.clone(), attrs: outer.attrs.clone(), within: outer.within.clone(), ..Scope::default() };
@@ -89,7 +92,8 @@ fn branch<'m>(imp: &mut Importer<'m>, g: &'m GraphProto, what: &str) -> R<Option
     imp.frames.push(Frame::new(&name));
     imp.builder().set_origin(origin);
     imp.frame().scopes.push(scope);
-    let result = imp.subgraph(g, vec![]);
+    let args = takes.iter().enumerate().map(|(i, t)| Slot::Value(imp.builder().input(&format!("in{i}"), t.clone()))).collect();
+    let result = imp.subgraph(g, args);
     let Some(mut frame) = imp.frames.pop() else {
         return Err(OpError::new("E0901", "the import lost its frame"));
     };
@@ -98,18 +102,19 @@ fn branch<'m>(imp: &mut Importer<'m>, g: &'m GraphProto, what: &str) -> R<Option
             Slot::Value(v) => frame.builder.output(o.name(), v),
             Slot::Unknown => return Ok(None),
             _ => {
-                return Err(OpError::new("E0209", "a branch on a run-time condition must give tensors")
-                    .note("give the input that decides it as a constant: then only the branch taken is there"));
+                return Err(OpError::new("E0209", "what is decided at run time must give tensors")
+                    .note("give the input that decides it as a constant: then only what runs is there"));
             }
         }
     }
     Ok(Some(Branch { graph: frame.builder.finish(), captures: frame.captures }))
 }
 
-/// Gives a branch the inputs `args`, in that order; those it does not use are inputs all the same.
+/// Gives a function the inputs `args` behind its own, in that order; those it does not use are inputs all the same.
 fn close(b: Branch, args: &[ValueId], ty: impl Fn(ValueId) -> TensorType) -> Graph {
     let mut g = b.graph;
-    let mut inputs = Vec::with_capacity(args.len());
+    let mut inputs = std::mem::take(&mut g.inputs);
+    inputs.retain(|p| b.captures.iter().all(|c| c.1 != p.value));
     for (i, &a) in args.iter().enumerate() {
         let value = match b.captures.iter().find(|c| c.0 == a) {
             Some(c) => c.1,
@@ -128,11 +133,17 @@ fn loop_(cx: &mut Context) -> R<Vec<Slot>> {
     let g = body(cx, "body")?;
     let trips = match cx.try_opt(0)? {
         None => None,
-        Some(v) => Some(cx.ints_of(v).and_then(|v| v.first().copied()).ok_or_else(|| cx.not_constant(0))?),
+        Some(v) => match cx.ints_of(v).and_then(|v| v.first().copied()) {
+            Some(n) if n <= cx.imp.options.budget.trips as i64 => Some(n),
+            _ => return repeat(cx, g),
+        },
     };
     let mut cond = match cx.try_opt(1)? {
         None => true,
-        Some(v) => cx.constant_of(v).and_then(|t| t.first_bool()).ok_or_else(|| cx.not_constant(1))?,
+        Some(v) => match cx.constant_of(v).and_then(|t| t.first_bool()) {
+            Some(c) => c,
+            None => return repeat(cx, g),
+        },
     };
     let mut carried: Vec<Slot> = cx.slots.iter().skip(2).map(|s| s.clone().unwrap_or(Slot::Optional(None))).collect();
     let k = carried.len();
@@ -157,9 +168,11 @@ fn loop_(cx: &mut Context) -> R<Vec<Slot>> {
             }
         }
         cond = match next {
-            Some(Slot::Value(v)) => cx.constant_of(v).and_then(|t| t.first_bool()).ok_or_else(|| {
-                cx.unsupported("a loop whose condition is computed from run-time values").note("give the inputs it depends on as constants")
-            })?,
+            Some(Slot::Value(v)) => match cx.constant_of(v).and_then(|t| t.first_bool()) {
+                Some(c) => c,
+                // It ends at run time: what was unrolled so far is used by nothing.
+                None => return repeat(cx, g),
+            },
             _ => return Ok(unknowns(g.output.len() - 1)),
         };
         i += 1;
@@ -168,6 +181,78 @@ fn loop_(cx: &mut Context) -> R<Vec<Slot>> {
         carried.push(stack(cx, s, 0, g, k + 1 + j)?);
     }
     Ok(carried)
+}
+
+/// A loop that ends at run time.
+fn repeat<'m>(cx: &mut Context<'_, 'm>, g: &'m GraphProto) -> R<Vec<Slot>> {
+    let trips = match cx.try_opt(0)? {
+        Some(v) => {
+            let v = cx.cast(v, DType::I64)?;
+            cx.reshape(v, &[])?
+        }
+        None => cx.int(i64::MAX),
+    };
+    let cond = match cx.try_opt(1)? {
+        Some(v) => scalar_bool(cx, v)?,
+        None => cx.constant(Tensor::bool(&[], vec![true])),
+    };
+    let carried: Vec<V> = (2..cx.count())
+        .map(|i| match cx.slots[i] {
+            Some(Slot::Value(v)) => Ok(v),
+            _ => Err(cx.not_constant(0).note("a loop that ends at run time carries tensors only")),
+        })
+        .collect::<R<_>>()?;
+    let k = carried.len();
+    if g.input.len() != k + 2 || g.output.len() < k + 1 {
+        return Err(OpError::new("E0202", format!("{k} carried values need a body with {} inputs, it has {}", k + 2, g.input.len())));
+    }
+    let mut types: Vec<TensorType> = carried.iter().map(|&v| cx.ty(v)).collect();
+    // An extent that the body changes is open; what is open may open others.
+    let body = loop {
+        let takes: Vec<TensorType> =
+            [DType::I64, DType::Bool].map(|d| TensorType::known(d, &[])).into_iter().chain(types.clone()).collect();
+        let Some(f) = function(cx.imp, g, "body", &takes)? else { return Ok(unknowns(g.output.len() - 1)) };
+        one_bool(&f.graph)?;
+        let mut opened = false;
+        for (j, t) in types.iter_mut().enumerate() {
+            let made = f.graph.ty(f.graph.outputs[1 + j].value);
+            if made.dtype != t.dtype || made.rank() != t.rank() {
+                return Err(OpError::new("E0209", format!("carried value {j} is {t} before the loop and {made} after a run of it"))
+                    .note("a loop that ends at run time must keep the number type and rank of what it carries"));
+            }
+            for (a, (d, m)) in t.shape.0.iter_mut().zip(&made.shape.0).enumerate() {
+                let open = Dim::sym(&format!("{}.v{j}.{a}", cx.node.output.first().map_or("loop", |o| o)));
+                if d != m && *d != open {
+                    (*d, opened) = (open, true);
+                }
+            }
+        }
+        if !opened {
+            break f;
+        }
+    };
+    let args: Vec<ValueId> = body.captures.iter().map(|c| c.0).collect();
+    let mut results = types;
+    let count = Dim::sym(&format!("{}.runs", body.graph.name));
+    for o in &body.graph.outputs[1 + k..] {
+        let t = body.graph.ty(o.value);
+        results.push(TensorType::new(t.dtype, Shape([&[count.clone()], &t.shape.0[..]].concat())));
+    }
+    let graph = close(body, &args, |v| cx.ty(v));
+    let attributes = Attrs::new().with("body", Attr::Func(graph.name.as_str().into())).with("carried", k as i64);
+    cx.imp.functions.insert(graph.name.clone(), graph);
+    let operands = [&[trips, cond], &carried[..], &args[..]].concat();
+    let def = tahoma_core::ops::find("loop").ok_or_else(|| OpError::new("E0901", "the op table has no ml.loop"))?;
+    Ok(cx.b().structure(def, &operands, attributes, results)?.into_iter().map(Slot::Value).collect())
+}
+
+/// A body's first result must be one bool; ONNX lets it have any shape of one element.
+fn one_bool(g: &Graph) -> R<()> {
+    let t = g.ty(g.outputs[0].value);
+    if t.dtype != DType::Bool || t.shape.elements().is_some_and(|n| n != 1) {
+        return Err(OpError::dtype(format!("the body's condition must be one bool, not {t}")));
+    }
+    Ok(())
 }
 
 fn unknowns(n: usize) -> Vec<Slot> {

@@ -15,8 +15,9 @@ mod frame;
 mod importer;
 mod ops;
 mod order;
-mod prepass;
-mod schema;
+pub(crate) mod prepass;
+pub(crate) mod schema;
+mod schema_microsoft;
 mod schema_table;
 pub(crate) mod text;
 

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use tahoma_core::{Diagnostic, Diagnostics, Origin};
 
 /// Operator set versions by domain.
-pub(super) fn opsets(imports: &[OperatorSetIdProto]) -> HashMap<String, i64> {
+pub(crate) fn opsets(imports: &[OperatorSetIdProto]) -> HashMap<String, i64> {
     imports.iter().map(|o| (schema::domain(o.domain()).to_string(), o.version())).collect()
 }
 
 /// `Conv`, or `com.acme.Conv`.
-pub(super) fn spelled(domain: &str, op: &str) -> String {
+pub(crate) fn spelled(domain: &str, op: &str) -> String {
     if domain.is_empty() { op.to_string() } else { format!("{domain}.{op}") }
 }
 

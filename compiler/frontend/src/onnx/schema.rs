@@ -1,15 +1,15 @@
 //! ONNX's own description of each operator version, and looking one up by the operator set a model imports.
 
-use super::schema_table::SCHEMAS;
+use super::{schema_microsoft, schema_table::SCHEMAS};
 use crate::proto::attribute_proto::AttributeType;
 
 /// One version of one operator.
-pub(super) struct Schema {
+pub(crate) struct Schema {
     /// "" is ai.onnx.
     pub(super) domain: &'static str,
     pub(super) name: &'static str,
     /// First operator set with this meaning.
-    pub(super) since: i64,
+    pub(crate) since: i64,
     /// Formal names; the last one repeats where `inputs.1` is larger.
     pub(super) operands: &'static [&'static str],
     /// Least and most operands.
@@ -71,19 +71,31 @@ impl AttrKind {
 pub(super) const NEWEST_OPSET: i64 = 28;
 
 /// The version of the operator that operator set `version` of `domain` has.
-pub(super) fn find(domain: &str, name: &str, version: i64) -> Option<&'static Schema> {
+pub(crate) fn find(domain: &str, name: &str, version: i64) -> Option<&'static Schema> {
     versions(domain, name).iter().rev().find(|s| s.since <= version)
 }
 
 /// All versions of an operator, oldest first.
 pub(super) fn versions(domain: &str, name: &str) -> &'static [Schema] {
-    let start = SCHEMAS.partition_point(|s| (s.domain, s.name) < (domain, name));
-    let len = SCHEMAS[start..].partition_point(|s| (s.domain, s.name) <= (domain, name));
-    &SCHEMAS[start..start + len]
+    let of = |table: &'static [Schema]| {
+        let start = table.partition_point(|s| (s.domain, s.name) < (domain, name));
+        let len = table[start..].partition_point(|s| (s.domain, s.name) <= (domain, name));
+        &table[start..start + len]
+    };
+    match of(SCHEMAS) {
+        [] => of(schema_microsoft::SCHEMAS),
+        found => found,
+    }
+}
+
+/// Names of a domain's operators.
+#[cfg(test)]
+pub(super) fn names(domain: &str) -> std::collections::BTreeSet<&'static str> {
+    SCHEMAS.iter().filter(|s| s.domain == domain).map(|s| s.name).collect()
 }
 
 /// The domain as the table spells it.
-pub(super) fn domain(d: &str) -> &str {
+pub(crate) fn domain(d: &str) -> &str {
     if d == "ai.onnx" { "" } else { d }
 }
 
@@ -93,7 +105,9 @@ mod tests {
 
     #[test]
     fn the_table_is_sorted_and_versions_resolve() {
-        assert!(SCHEMAS.windows(2).all(|w| (w[0].domain, w[0].name, w[0].since) < (w[1].domain, w[1].name, w[1].since)));
+        for table in [SCHEMAS, schema_microsoft::SCHEMAS] {
+            assert!(table.windows(2).all(|w| (w[0].domain, w[0].name, w[0].since) < (w[1].domain, w[1].name, w[1].since)));
+        }
         assert_eq!(SCHEMAS.iter().filter(|s| s.domain.is_empty()).map(|s| s.since).max(), Some(NEWEST_OPSET));
         assert_eq!(find("", "Softmax", 12).unwrap().since, 11);
         assert_eq!(find("", "Softmax", 28).unwrap().since, 13);

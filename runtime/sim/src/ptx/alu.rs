@@ -306,6 +306,21 @@ impl Regs {
     }
 
     pub(super) fn setp(&mut self, s: &Setp, m: u32) {
+        let t = self.compare(s, 0);
+        let other = if s.packed { self.compare(s, 16) } else { !t };
+        let c = self.p[s.c as usize] ^ if s.c_not { u32::MAX } else { 0 };
+        let join = |t: u32| match s.join {
+            Bool::And => t & c,
+            Bool::Or => t | c,
+            Bool::Xor => t ^ c,
+            _ => t,
+        };
+        self.set_pred(s.p, join(t), m);
+        self.set_pred(s.q, join(other), m);
+    }
+
+    /// The comparison of each lane; of 16-bit floats those from bit `shift` on.
+    fn compare(&self, s: &Setp, shift: u32) -> u32 {
         let (a, b) = (s.a as usize, s.b as usize);
         macro_rules! cmp {
             ($x:expr, $y:expr, $nan:expr) => {{
@@ -327,7 +342,7 @@ impl Regs {
         let r = &self.r32;
         let q = &self.r64;
         let no = |_: usize| false;
-        let t = match s.ty {
+        match s.ty {
             Ty::U8 | Ty::U16 | Ty::U32 => {
                 let (x, y) = (&r[a], &r[b]);
                 cmp!(|l: usize| x[l], |l: usize| y[l], no)
@@ -358,20 +373,12 @@ impl Regs {
                     Ty::Bf16 => |h| fl::bf16_to_f32(h & 0xffff),
                     _ => f32::from_bits,
                 };
+                let halves = |v: &[u32; 32]| v.map(|h| load(h >> shift));
                 let (x, y) =
-                    if ty == Ty::F32 { (r[a].map(f32::from_bits), r[b].map(f32::from_bits)) } else { (r[a].map(load), r[b].map(load)) };
+                    if ty == Ty::F32 { (r[a].map(f32::from_bits), r[b].map(f32::from_bits)) } else { (halves(&r[a]), halves(&r[b])) };
                 cmp!(|l: usize| x[l], |l: usize| y[l], |l: usize| x[l].is_nan() || y[l].is_nan())
             }
-        };
-        let c = self.p[s.c as usize] ^ if s.c_not { u32::MAX } else { 0 };
-        let join = |t: u32| match s.join {
-            Bool::And => t & c,
-            Bool::Or => t | c,
-            Bool::Xor => t ^ c,
-            _ => t,
-        };
-        self.set_pred(s.p, join(t), m);
-        self.set_pred(s.q, join(!t), m);
+        }
     }
 
     pub(super) fn pred(&mut self, op: Bool, [d, a, b]: [R; 3], m: u32) {

@@ -942,7 +942,8 @@ impl Decoder<'_> {
     }
 
     fn setp(&mut self, m: &mut Mods<'_>, args: &[Arg]) -> Res<()> {
-        let Some(ty) = value_type(m.ty(0)).filter(|_| !m.ty(0).ends_with("x2")) else {
+        let packed = matches!(m.ty(0), "f16x2" | "bf16x2");
+        let Some(ty) = value_type(m.ty(0)).filter(|_| packed || !m.ty(0).ends_with("x2")) else {
             return no("its type");
         };
         if m.take("ftz") {
@@ -979,6 +980,7 @@ impl Decoder<'_> {
         };
         let (a, b) = match ty.bits() {
             64 => (self.s64(&args[1])?, self.s64(&args[2])?),
+            16 if packed => (self.s32(&args[1])?, self.s32(&args[2])?),
             16 => (self.s16(&args[1])?, self.s16(&args[2])?),
             _ => (self.s32(&args[1])?, self.s32(&args[2])?),
         };
@@ -986,7 +988,7 @@ impl Decoder<'_> {
             Some(c) => self.sp(c)?,
             None => (0, false),
         };
-        self.alu(Op::Setp(Box::new(Setp { ty, cmp, unordered, join, p, q, a, b, c, c_not })))
+        self.alu(Op::Setp(Box::new(Setp { ty, cmp, unordered, join, p, q, packed, a, b, c, c_not })))
     }
 
     fn cvt(&mut self, m: &mut Mods<'_>, args: &[Arg]) -> Res<()> {

@@ -211,8 +211,10 @@ pub(super) struct Setp {
     /// How the comparison meets `c`; `Mov` when there is none.
     pub join: Bool,
     pub p: R,
-    /// Predicate that receives the complement; 0 when there is none.
+    /// Predicate that receives the complement, or of packed operands the comparison of the upper halves; 0 when there is none.
     pub q: R,
+    /// Operands are two 16-bit numbers each.
+    pub packed: bool,
     pub a: R,
     pub b: R,
     pub c: R,

@@ -95,7 +95,7 @@ fn swish(cx: &mut Context) -> R<V> {
     silu(cx, x, alpha)
 }
 
-fn silu(cx: &mut Context, x: V, alpha: f64) -> R<V> {
+pub(super) fn silu(cx: &mut Context, x: V, alpha: f64) -> R<V> {
     if alpha == 1.0 {
         return cx.f("silu", &[x]);
     }

@@ -14,7 +14,7 @@ pub(super) static ROWS: &[Row] = &[
 ];
 
 /// `[B, S, H*D]` to `[B, H, S, D]`.
-fn heads(cx: &mut Context, v: V, n: usize) -> R<V> {
+pub(super) fn heads(cx: &mut Context, v: V, n: usize) -> R<V> {
     let d = cx.dims(v)?;
     if n == 0 || d.len() != 3 || d[2] % n != 0 {
         return Err(OpError::shape(format!("{} does not split into {n} heads", cx.ty(v))));
@@ -24,14 +24,14 @@ fn heads(cx: &mut Context, v: V, n: usize) -> R<V> {
 }
 
 /// `[B, H, S, D]` to `[B, S, H*D]`.
-fn joined(cx: &mut Context, v: V) -> R<V> {
+pub(super) fn joined(cx: &mut Context, v: V) -> R<V> {
     let d = cx.dims(v)?;
     let v = cx.transpose(v, &[0, 2, 1, 3])?;
     cx.reshape(v, &[d[0], d[2], d[1] * d[3]])
 }
 
 /// Each head `n` times, next to each other.
-fn repeat_heads(cx: &mut Context, v: V, n: usize) -> R<V> {
+pub(super) fn repeat_heads(cx: &mut Context, v: V, n: usize) -> R<V> {
     if n == 1 {
         return Ok(v);
     }
@@ -41,7 +41,7 @@ fn repeat_heads(cx: &mut Context, v: V, n: usize) -> R<V> {
     cx.reshape(v, &[d[0], d[1] * n, d[2], d[3]])
 }
 
-fn head_count(cx: &Context, name: &str) -> R<usize> {
+pub(super) fn head_count(cx: &Context, name: &str) -> R<usize> {
     match cx.attrs.int(name) {
         Some(n) if n > 0 && n < 1 << 20 => Ok(n as usize),
         Some(n) => Err(OpError::attr(format!("{name} cannot be {n}"))),
@@ -265,6 +265,17 @@ fn rotary(cx: &mut Context) -> R<V> {
         p if p > 0 && p as usize <= d[3] && p % 2 == 0 => p as usize,
         p => return Err(OpError::attr(format!("rotary_embedding_dim cannot be {p} with heads of {}", d[3]))),
     };
+    let interleaved = cx.attrs.int("interleaved").unwrap_or(0) != 0;
+    let y = rotate(cx, x4, cos, sin, positions, part, interleaved)?;
+    if flat { joined(cx, y) } else { Ok(y) }
+}
+
+/// The first `part` features of each head of `x4 [B, N, S, H]` rotated in pairs: neighbours, or one from each half.
+pub(super) fn rotate(cx: &mut Context, x4: V, cos: V, sin: V, positions: Option<V>, part: usize, interleaved: bool) -> R<V> {
+    let d = cx.dims(x4)?;
+    if part > d[3] || part % 2 != 0 {
+        return Err(OpError::attr(format!("cannot rotate {part} of {} features", d[3])));
+    }
     let half = part / 2;
     let angles = |cx: &mut Context, cache: V| -> R<V> {
         let c = match positions {
@@ -284,7 +295,6 @@ fn rotary(cx: &mut Context) -> R<V> {
     };
     let (cos, sin) = (angles(cx, cos)?, angles(cx, sin)?);
     let turned = cx.slice(x4, 3, 0, part)?;
-    let interleaved = cx.attrs.int("interleaved").unwrap_or(0) != 0;
     let (a, b) = if interleaved {
         (cx.slice_step(turned, 3, 0, half, 2)?, cx.slice_step(turned, 3, 1, half, 2)?)
     } else {
@@ -303,7 +313,7 @@ fn rotary(cx: &mut Context) -> R<V> {
         let rest = cx.slice(x4, 3, part, d[3] - part)?;
         y = cx.concat(&[y, rest], 3)?;
     }
-    if flat { joined(cx, y) } else { Ok(y) }
+    Ok(y)
 }
 
 /// Linear attention as a recurrence over a state [B, H, Dk, Dv], unrolled: decay, delta correction, write, read.

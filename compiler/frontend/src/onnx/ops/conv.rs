@@ -151,7 +151,7 @@ fn conv_values(cx: &mut Context, x: V, w: V) -> R<V> {
     cx.op("conv", &[x, w], a)
 }
 
-fn conv(cx: &mut Context) -> R<V> {
+pub(super) fn conv(cx: &mut Context) -> R<V> {
     let (x, w, b) = (cx.input(0)?, cx.input(1)?, cx.try_opt(2)?);
     let y = conv_values(cx, x, w)?;
     add_bias(cx, y, b)

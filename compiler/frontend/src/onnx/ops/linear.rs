@@ -45,7 +45,7 @@ fn inner_extents(cx: &mut Context, a: V, b: V) -> R<()> {
 }
 
 /// `alpha * A' B' + beta * C`
-fn gemm(cx: &mut Context) -> R<V> {
+pub(super) fn gemm(cx: &mut Context) -> R<V> {
     let (mut a, mut b) = (cx.input(0)?, cx.input(1)?);
     for (i, v) in [a, b].into_iter().enumerate() {
         if cx.rank(v) != 2 {

@@ -57,7 +57,7 @@ fn spread(cx: &mut Context, s: V, x: V) -> R<V> {
 }
 
 /// `saturate(round(x) + zero)` as an integer type.
-fn to_integer(cx: &mut Context, x: V, zero: Option<V>, to: DType) -> R<V> {
+pub(super) fn to_integer(cx: &mut Context, x: V, zero: Option<V>, to: DType) -> R<V> {
     let mut y = cx.f("round", &[x])?;
     if let Some(z) = zero {
         let dtype = cx.dtype(y);
@@ -70,7 +70,7 @@ fn to_integer(cx: &mut Context, x: V, zero: Option<V>, to: DType) -> R<V> {
     cx.cast(y, to)
 }
 
-fn quantize(cx: &mut Context) -> R<V> {
+pub(super) fn quantize(cx: &mut Context) -> R<V> {
     let (x, scale, zero) = (cx.input(0)?, cx.input(1)?, cx.try_opt(2)?);
     let to = match (zero, cx.attrs.int("output_dtype").filter(|&d| d != 0)) {
         (Some(z), _) => cx.dtype(z),
@@ -97,7 +97,7 @@ fn quantize(cx: &mut Context) -> R<V> {
     to_integer(cx, y, zero, to)
 }
 
-fn dequantize(cx: &mut Context) -> R<V> {
+pub(super) fn dequantize(cx: &mut Context) -> R<V> {
     let (x, scale, zero) = (cx.input(0)?, cx.input(1)?, cx.try_opt(2)?);
     let to = match cx.attrs.int("output_dtype").filter(|&d| d != 0) {
         Some(d) => super::math::type_code(d)?,
@@ -119,7 +119,7 @@ fn dequantize(cx: &mut Context) -> R<V> {
 }
 
 /// The range always includes 0.
-fn dynamic_quantize(cx: &mut Context) -> R<Vec<V>> {
+pub(super) fn dynamic_quantize(cx: &mut Context) -> R<Vec<V>> {
     let x = cx.input(0)?;
     let axes: Vec<usize> = (0..cx.rank(x)).collect();
     let zero = cx.like(0.0, x)?;

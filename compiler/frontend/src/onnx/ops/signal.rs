@@ -101,15 +101,7 @@ fn complex(cx: &mut Context, x: V, sign: f64) -> R<V> {
 }
 
 /// The matrix of a transform: rows are the parts of each element, columns the parts of each of `out` frequencies.
-fn matrix(
-    cx: &mut Context,
-    used: usize,
-    parts: usize,
-    out: usize,
-    out_parts: usize,
-    sign: f64,
-    weight: impl Fn(usize) -> f64,
-) -> R<V> {
+fn matrix(cx: &mut Context, used: usize, parts: usize, out: usize, out_parts: usize, sign: f64, weight: impl Fn(usize) -> f64) -> R<V> {
     let length = out.max(used);
     let mut m = vec![0f32; used * parts * out * out_parts];
     for i in 0..used {
