@@ -1,5 +1,5 @@
-"""Writes cases for ONNX Runtime's own operators in the layout of ONNX's suite, with ONNX Runtime's answers on the CPU:
-OUT/com.microsoft/<case>/{model.onnx, test_data_set_0/{input,output}_N.pb}.
+"""Writes cases for ONNX Runtime's own operators, and for what the suite is too small for, in the layout of ONNX's suite, with ONNX Runtime's answers on the CPU:
+OUT/<domain>/<case>/{model.onnx, test_data_set_0/{input,output}_N.pb}.
 
     python microsoft.py OUT
 """
@@ -58,12 +58,14 @@ def case(out, name, op, inputs, outputs, weights=(), domain="com.microsoft", **a
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
+    # With more threads each quantises its own rows of a recurrent layer's state, by their own range.
+    options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     got = session.run(None, dict(fed))
     # ONNX Runtime infers the types of the outputs; the file says them.
     del model.graph.output[:]
     model.graph.output.extend(helper.make_tensor_value_info(n, kind(y), y.shape) for n, y in zip([o for o in outs if o], got))
-    folder = out / "com.microsoft" / name
+    folder = out / (domain or "ai.onnx") / name
     (folder / "test_data_set_0").mkdir(parents=True)
     (folder / "model.onnx").write_bytes(model.SerializeToString())
     for what, values in (("input", fed), ("output", zip([o for o in outs if o], got))):
@@ -195,10 +197,24 @@ def experts(out):
         case(out, f"moe_{kind}_norm{normal}", "MoE", given, 1, weights=(2, 3, 4, 5), **attrs)
 
 
+def recurrent(out):
+    steps, batch, width, hidden = 5, 2, 6, 4
+    for name, directions in [("forward", 1), ("bidirectional", 2)]:
+        zero = np.array([3] * directions, np.int8)
+        scale = np.array([0.01] * directions, F)
+        given = [f(steps, batch, width), small(directions, width, 4 * hidden), small(directions, hidden, 4 * hidden), f(directions, 8 * hidden),
+                 None, None, None, None, scale, zero, scale, zero]
+        case(out, f"dynamic_quantize_lstm_{name}", "DynamicQuantizeLSTM", given, 3, weights=(1, 2, 3, 8, 9, 10, 11), direction=name, hidden_size=hidden)
+    # Longer than what is unrolled.
+    for op, gates in [("LSTM", 4), ("GRU", 3), ("RNN", 1)]:
+        given = [f(150, batch, width), f(2, gates * hidden, width), f(2, gates * hidden, hidden), f(2, 2 * gates * hidden), i32(150, 97)]
+        case(out, f"{op.lower()}_150_steps", op, given, 2, domain="", weights=(1, 2, 3), direction="bidirectional", hidden_size=hidden)
+
+
 def main():
     out = pathlib.Path(sys.argv[1])
     shutil.rmtree(out, ignore_errors=True)
-    for make in (layers, attention, quantised, experts):
+    for make in (layers, attention, quantised, experts, recurrent):
         make(out)
     print(len(list(out.glob("*/*"))), "cases in", out)
 

@@ -70,7 +70,7 @@ pub fn ports(model: &Path) -> Result<(Vec<Port>, Vec<Port>), Diagnostics> {
 /// model's operator set means; 0 for one that no table knows. Bodies of If, Loop and functions are not looked into.
 pub fn operators(model: &Path) -> Result<Vec<(String, i64)>, Diagnostics> {
     let m = crate::proto::decode_model("model", map::open(model)?)?;
-    let sets = prepass::opsets(&m.opset_import);
+    let sets = prepass::opsets_of(&m);
     let named = |n: &crate::proto::NodeProto| {
         let domain = schema::domain(n.domain());
         let since = sets.get(domain).and_then(|v| schema::find(domain, n.op_type(), *v)).map_or(0, |s| s.since);

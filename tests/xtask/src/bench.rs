@@ -1,8 +1,8 @@
 //! What compiling costs: every real model for three targets, with its limit beside it, and onnxruntime's session start as a peer.
 
-use crate::bench_interp;
 use crate::setup::venv_python;
 use crate::shell::{self, cache, output, root};
+use crate::{bench_import, bench_interp};
 
 /// Models with their shapes, as `tahoma compile` takes them.
 const MODELS: &[(&str, &[&str])] = &[
@@ -44,6 +44,7 @@ pub(crate) fn run() -> Result<(), String> {
         }
     }
     text += &bench_interp::table()?;
+    text += &bench_import::table()?;
     let file = root().join("tests/benchmarks.md");
     std::fs::write(&file, text).map_err(|e| format!("cannot write {}: {e}", file.display()))
 }

@@ -246,6 +246,46 @@ fn repeat<'m>(cx: &mut Context<'_, 'm>, g: &'m GraphProto) -> R<Vec<Slot>> {
     Ok(cx.b().structure(def, &operands, attributes, results)?.into_iter().map(Slot::Value).collect())
 }
 
+/// A loop of `trips` runs that an importer writes itself. `step` makes from the number of the run, the carried values and the shared
+/// ones the next carried values and what is kept; it sees only those. Results: the last carried values, then what was kept, stacked.
+pub(super) fn counted(
+    cx: &mut Context,
+    trips: usize,
+    carried: &[V],
+    shared: &[V],
+    step: impl FnOnce(&mut Context, V, &[V], &[V]) -> R<(Vec<V>, Vec<V>)>,
+) -> R<Vec<V>> {
+    let name = cx.imp.fresh_name("steps");
+    let types: Vec<TensorType> = carried.iter().chain(shared).map(|&v| cx.ty(v)).collect();
+    let origin = cx.imp.builder_ref().origin().clone();
+    let mut frame = Frame::new(&name);
+    frame.builder.set_origin(origin);
+    let i = frame.builder.input("i", TensorType::known(DType::I64, &[]));
+    let go = frame.builder.input("go", TensorType::known(DType::Bool, &[]));
+    let args: Vec<V> = types.iter().enumerate().map(|(k, t)| frame.builder.input(&format!("arg{k}"), t.clone())).collect();
+    cx.imp.frames.push(frame);
+    let made = step(cx, i, &args[..carried.len()], &args[carried.len()..]);
+    let Some(mut frame) = cx.imp.frames.pop() else {
+        return Err(OpError::new("E0901", "the import lost its frame"));
+    };
+    let (next, kept) = made?;
+    let mut results: Vec<TensorType> = types[..carried.len()].to_vec();
+    frame.builder.output("go", go);
+    for (k, &v) in next.iter().chain(&kept).enumerate() {
+        if k >= carried.len() {
+            let t = frame.builder.ty(v).clone();
+            results.push(TensorType::new(t.dtype, Shape([&[Dim::from(trips)], &t.shape.0[..]].concat())));
+        }
+        frame.builder.output(&format!("out{k}"), v);
+    }
+    cx.imp.functions.insert(name.clone(), frame.builder.finish());
+    let attributes = Attrs::new().with("body", Attr::Func(name.as_str().into())).with("carried", carried.len() as i64);
+    let (count, go) = (cx.int(trips as i64), cx.constant(Tensor::bool(&[], vec![true])));
+    let operands = [&[count, go], carried, shared].concat();
+    let def = tahoma_core::ops::find("loop").ok_or_else(|| OpError::new("E0901", "the op table has no ml.loop"))?;
+    cx.b().structure(def, &operands, attributes, results)
+}
+
 /// A body's first result must be one bool; ONNX lets it have any shape of one element.
 fn one_bool(g: &Graph) -> R<()> {
     let t = g.ty(g.outputs[0].value);

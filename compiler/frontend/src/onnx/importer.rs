@@ -113,7 +113,7 @@ impl<'m> Importer<'m> {
         if !model.training_info.is_empty() {
             self.warn("E0201", "the model's training information is not imported, only its inference graph");
         }
-        let mut scope = Scope { opsets: Rc::new(prepass::opsets(&model.opset_import)), ..Scope::default() };
+        let mut scope = Scope { opsets: Rc::new(prepass::opsets_of(model)), ..Scope::default() };
         scope.within = "".into();
         self.frame().scopes.push(scope);
         self.initializers(graph);

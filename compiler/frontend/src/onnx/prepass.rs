@@ -9,8 +9,19 @@ use std::sync::Arc;
 use tahoma_core::{Diagnostic, Diagnostics, Origin};
 
 /// Operator set versions by domain.
-pub(crate) fn opsets(imports: &[OperatorSetIdProto]) -> HashMap<String, i64> {
+pub(super) fn opsets(imports: &[OperatorSetIdProto]) -> HashMap<String, i64> {
     imports.iter().map(|o| (schema::domain(o.domain()).to_string(), o.version())).collect()
+}
+
+/// Those of a model: before IR version 3 there was only set 1 and no place to say so (ONNX IR, "Operator sets"); of ONNX Runtime's
+/// operators there is one set, which its tools leave out.
+pub(crate) fn opsets_of(m: &ModelProto) -> HashMap<String, i64> {
+    let mut sets = opsets(&m.opset_import);
+    if m.ir_version() < 3 {
+        sets.entry(String::new()).or_insert(1);
+    }
+    sets.entry("com.microsoft".into()).or_insert(1);
+    sets
 }
 
 /// `Conv`, or `com.acme.Conv`.
@@ -24,7 +35,7 @@ type Places = Vec<(usize, String, Option<i64>)>;
 pub(super) fn check(model: &ModelProto, name: &Arc<str>, diags: &mut Diagnostics) {
     let mut unknown: BTreeMap<(String, String), Places> = BTreeMap::new();
     let mut unset: BTreeMap<String, usize> = BTreeMap::new();
-    let main = opsets(&model.opset_import);
+    let main = opsets_of(model);
     for (domain, version) in &main {
         let bad = if *version < 1 { "is not a version" } else { "is newer than this Tahoma knows" };
         if *version < 1 || domain.is_empty() && *version > schema::NEWEST_OPSET {

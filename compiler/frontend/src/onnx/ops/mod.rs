@@ -26,6 +26,7 @@ mod sequence;
 mod shape;
 mod signal;
 mod text;
+mod trees;
 
 use super::context::{Context, R, V};
 use super::control;
@@ -93,6 +94,7 @@ static FAMILIES: &[&[Row]] = &[
     signal::ROWS,
     random::ROWS,
     text::ROWS,
+    trees::ROWS,
     sequence::ROWS,
     control::ROWS,
 ];

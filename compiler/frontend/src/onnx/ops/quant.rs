@@ -121,6 +121,10 @@ pub(super) fn dequantize(cx: &mut Context) -> R<V> {
 /// The range always includes 0.
 pub(super) fn dynamic_quantize(cx: &mut Context) -> R<Vec<V>> {
     let x = cx.input(0)?;
+    quantized_to_u8(cx, x)
+}
+
+fn quantized_to_u8(cx: &mut Context, x: V) -> R<Vec<V>> {
     let axes: Vec<usize> = (0..cx.rank(x)).collect();
     let zero = cx.like(0.0, x)?;
     let (lo, hi) = (cx.reduce("reduce_min", x, &axes, false)?, cx.reduce("reduce_max", x, &axes, false)?);
@@ -137,6 +141,14 @@ pub(super) fn dynamic_quantize(cx: &mut Context) -> R<Vec<V>> {
     let y = cx.div(x, scale)?;
     let y = to_integer(cx, y, Some(point), DType::U8)?;
     Ok(vec![y, scale, point])
+}
+
+/// What is left of a tensor after [`dynamic_quantize`].
+pub(super) fn dynamic(cx: &mut Context, x: V) -> R<V> {
+    let q = quantized_to_u8(cx, x)?;
+    let y = centred(cx, q[0], Some(q[2]))?;
+    let y = cx.cast(y, DType::F32)?;
+    cx.mul(y, q[1])
 }
 
 /// i32 sums to a quantised type: `round(sum * (sa * sb / sy)) + zero`.

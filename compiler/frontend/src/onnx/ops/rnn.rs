@@ -1,12 +1,14 @@
-//! Recurrent layers, unrolled over a sequence of known length: the input projection of all steps is one matrix product, each step one
-//! more and elementwise ops.
+//! Recurrent layers: the input projection of all steps is one matrix product, each step one more and elementwise ops. Short sequences
+//! are unrolled, long ones are an `ml.loop`.
 
 use super::math::clamp;
+use super::quant::dynamic;
 use super::{Row, many};
 use crate::onnx::context::{Context, R, V, attrs};
 use tahoma_core::{DType, OpError};
 
-pub(super) static ROWS: &[Row] = &[many("RNN", 1, rnn), many("GRU", 1, rnn), many("LSTM", 1, rnn)];
+pub(super) static ROWS: &[Row] =
+    &[many("RNN", 1, rnn), many("GRU", 1, rnn), many("LSTM", 1, rnn), many("DynamicQuantizeLSTM", 1, rnn).of("com.microsoft")];
 
 /// Longest sequence that is unrolled.
 const MAX_STEPS: usize = 128;
@@ -44,7 +46,13 @@ impl Activation {
 }
 
 /// What one direction needs at each step.
+#[derive(Clone)]
 struct Cell {
+    kind: &'static str,
+    /// Where sequences end, [batch, 1].
+    lens: Option<V>,
+    /// The hidden state goes through 8 bits before it meets the weights.
+    quantised: bool,
     hidden: usize,
     /// Recurrent weights, transposed: [hidden, gates * hidden].
     r: V,
@@ -59,13 +67,18 @@ struct Cell {
 }
 
 fn rnn(cx: &mut Context) -> R<Vec<V>> {
-    let kind = cx.schema.name;
+    let quantised = cx.schema.name == "DynamicQuantizeLSTM";
+    let kind = if quantised { "LSTM" } else { cx.schema.name };
     let gates = match kind {
         "LSTM" => 4,
         "GRU" => 3,
         _ => 1,
     };
-    let (mut x, w, r, b) = (cx.input(0)?, cx.input(1)?, cx.input(2)?, cx.try_opt(3)?);
+    let (mut x, mut w, mut r, b) = (cx.input(0)?, cx.input(1)?, cx.input(2)?, cx.try_opt(3)?);
+    if quantised {
+        (w, r) = (dequantised(cx, w, 8)?, dequantised(cx, r, 10)?);
+        x = dynamic(cx, x)?;
+    }
     let batch_first = cx.attrs.int("layout").unwrap_or(0) != 0;
     if batch_first {
         x = cx.transpose(x, &[1, 0, 2])?;
@@ -92,11 +105,6 @@ fn rnn(cx: &mut Context) -> R<Vec<V>> {
     }
     if cx.attrs.int("hidden_size").is_some_and(|h| h != hidden as i64) {
         return Err(OpError::attr(format!("hidden_size does not match R, which says {hidden}")));
-    }
-    if steps > MAX_STEPS {
-        return Err(cx
-            .unsupported(format!("{kind} over {steps} steps"))
-            .note(format!("up to {MAX_STEPS} steps are unrolled; shorten the sequence with --shape")));
     }
     let lens = match cx.try_opt(4)? {
         // Where all sequences are full there is nothing to mask.
@@ -143,6 +151,9 @@ fn rnn(cx: &mut Context) -> R<Vec<V>> {
             None => None,
         };
         let cell = Cell {
+            kind,
+            lens,
+            quantised,
             hidden,
             r: rk,
             rb,
@@ -157,33 +168,30 @@ fn rnn(cx: &mut Context) -> R<Vec<V>> {
             None => cx.full(0.0, dtype, &[batch, hidden]),
         };
         let (mut h, mut c) = (start(cx, initial[0])?, start(cx, initial[1])?);
-        let mut outputs = vec![None; steps];
-        for t in 0..steps {
-            let t = if reverse { steps - 1 - t } else { t };
-            let xt = cx.slice(projected, 0, t, 1)?;
-            let xt = cx.reshape(xt, &[batch, gates * hidden])?;
-            let (mut nh, mut nc) = match kind {
-                "LSTM" => cell.lstm(cx, xt, h, c)?,
-                "GRU" => (cell.gru(cx, xt, h)?, c),
-                _ => (cell.plain(cx, xt, h)?, c),
-            };
-            let mut y = nh;
-            if let Some(lens) = lens {
-                let now = cx.int(t as i64);
-                let live = cx.f("lt", &[now, lens])?;
-                let zero = cx.like(0.0, nh)?;
-                y = cx.f("select", &[live, nh, zero])?;
-                nh = cx.f("select", &[live, nh, h])?;
-                nc = cx.f("select", &[live, nc, c])?;
+        if steps > MAX_STEPS {
+            let (last, mut kept) = cell.repeated(cx, projected, steps, reverse, h, c)?;
+            (h, c) = last;
+            if reverse {
+                kept = cx.slice_step(kept, 0, steps as i64 - 1, steps, -1)?;
             }
-            outputs[t] = Some(y);
-            (h, c) = (nh, nc);
+            ys.push(cx.reshape(kept, &[steps, 1, batch, hidden])?);
+        } else {
+            let mut outputs = vec![None; steps];
+            for t in 0..steps {
+                let t = if reverse { steps - 1 - t } else { t };
+                let xt = cx.slice(projected, 0, t, 1)?;
+                let xt = cx.reshape(xt, &[batch, gates * hidden])?;
+                let now = cx.int(t as i64);
+                let (nh, nc, y) = cell.step(cx, xt, now, h, c)?;
+                outputs[t] = Some(y);
+                (h, c) = (nh, nc);
+            }
+            let rows: Vec<V> = outputs.into_iter().flatten().map(|y| cx.reshape(y, &[1, 1, batch, hidden])).collect::<R<_>>()?;
+            ys.push(match rows[..] {
+                [] => cx.full(0.0, dtype, &[0, 1, batch, hidden])?,
+                _ => cx.concat(&rows, 0)?,
+            });
         }
-        let steps_out: Vec<V> = outputs.into_iter().flatten().map(|y| cx.reshape(y, &[1, 1, batch, hidden])).collect::<R<_>>()?;
-        ys.push(match steps_out[..] {
-            [] => cx.full(0.0, dtype, &[0, 1, batch, hidden])?,
-            _ => cx.concat(&steps_out, 0)?,
-        });
         hs.push(cx.reshape(h, &[1, batch, hidden])?);
         cs.push(cx.reshape(c, &[1, batch, hidden])?);
     }
@@ -194,6 +202,25 @@ fn rnn(cx: &mut Context) -> R<Vec<V>> {
         (h, c) = (cx.transpose(h, &[1, 0, 2])?, cx.transpose(c, &[1, 0, 2])?);
     }
     Ok(if kind == "LSTM" { vec![y, h, c] } else { vec![y, h] })
+}
+
+/// Weights `[directions, in, gates · hidden]` of 8 bits with their scale and zero point (operands `i`, `i + 1`; per direction or per
+/// column), as `[directions, gates · hidden, in]`.
+fn dequantised(cx: &mut Context, w: V, i: usize) -> R<V> {
+    let (scale, zero) = (cx.input(i)?, cx.input(i + 1)?);
+    let d = cx.dims(w)?;
+    if d.len() != 3 {
+        return Err(OpError::shape("quantised weights must have rank 3"));
+    }
+    let spread = |cx: &mut Context, v: V| {
+        let columns = cx.dims(v)?.iter().product::<usize>() / d[0].max(1);
+        cx.reshape(v, &[d[0], 1, columns])
+    };
+    let (scale, zero) = (spread(cx, scale)?, spread(cx, zero)?);
+    let w = super::linear::centred(cx, w, Some(zero))?;
+    let w = cx.cast(w, DType::F32)?;
+    let w = cx.mul(w, scale)?;
+    cx.transpose(w, &[0, 2, 1])
 }
 
 /// The activation functions of all directions, with their parameters in the order ONNX hands them out.
@@ -228,6 +255,39 @@ fn activations(cx: &Context, kind: &str, directions: usize) -> R<Vec<Activation>
 }
 
 impl Cell {
+    /// One step: the next state and what it gives; a sequence that has ended keeps its state and gives 0.
+    fn step(&self, cx: &mut Context, xt: V, now: V, h: V, c: V) -> R<(V, V, V)> {
+        let seen = if self.quantised { dynamic(cx, h)? } else { h };
+        let (nh, nc) = match self.kind {
+            "LSTM" => self.lstm(cx, xt, seen, c)?,
+            "GRU" => (self.gru(cx, xt, h)?, c),
+            _ => (self.plain(cx, xt, h)?, c),
+        };
+        let Some(lens) = self.lens else { return Ok((nh, nc, nh)) };
+        let live = cx.f("lt", &[now, lens])?;
+        let zero = cx.like(0.0, nh)?;
+        let y = cx.f("select", &[live, nh, zero])?;
+        Ok((cx.f("select", &[live, nh, h])?, cx.f("select", &[live, nc, c])?, y))
+    }
+    /// All steps as a loop: the last state, and what they gave in the order of the steps.
+    fn repeated(&self, cx: &mut Context, projected: V, steps: usize, reverse: bool, h: V, c: V) -> R<((V, V), V)> {
+        let own: Vec<V> = [Some(self.r), self.rb, self.peephole, self.lens].into_iter().flatten().collect();
+        let shared = [&[projected][..], &own].concat();
+        let out = crate::onnx::control::counted(cx, steps, &[h, c], &shared, |cx, i, carried, shared| {
+            let mut inner = shared[1..].iter().copied();
+            let mut cell = Cell { r: inner.next().unwrap_or(self.r), ..self.clone() };
+            cell.rb = cell.rb.and_then(|_| inner.next());
+            cell.peephole = cell.peephole.and_then(|_| inner.next());
+            cell.lens = cell.lens.and_then(|_| inner.next());
+            let end = cx.int(steps as i64 - 1);
+            let at = if reverse { cx.sub(end, i)? } else { i };
+            let xt = cx.op("gather", &[shared[0], at], attrs! {"axis": 0i64})?;
+            let (h, c, y) = cell.step(cx, xt, at, carried[0], carried[1])?;
+            Ok((vec![h, c], vec![y]))
+        })?;
+        let [h, c, y] = out[..] else { return Err(OpError::new("E0901", "a loop of three results")) };
+        Ok(((h, c), y))
+    }
     fn gate(&self, cx: &mut Context, v: V, i: usize) -> R<V> {
         cx.slice(v, 1, i * self.hidden, self.hidden)
     }
