@@ -5,15 +5,25 @@ use crate::util::{self, print, print_json, si};
 use crate::{Exit, OK};
 use serde_json::json;
 use std::time::{Duration, Instant};
-use tahoma::model::{ModelKind, kind_of};
+use tahoma::model::{ModelKind, Request, kind_of};
+use tahoma::npy::Array;
 use tahoma::{Artifact, Compiler, Diagnostic, Diagnostics, RunReport, Runner, Target, Tensor, device, interp};
-use tahoma_core::TensorType;
 use tahoma_core::eval::{Kept, Weights};
+use tahoma_core::{TensorType, Vocabulary};
 
-type Outputs = Vec<(String, Tensor)>;
+type Outputs = Vec<(String, Array)>;
 
 /// What a run gave: outputs, the device's report, and the wall times of the repetitions.
 type Ran = (Outputs, Option<RunReport>, Vec<Duration>);
+
+/// Outputs as a user sees them: places in the vocabulary as the strings they stand for.
+fn shown(outputs: Vec<(String, Tensor)>, vocabulary: &Vocabulary) -> Outputs {
+    let one = |(name, t): (String, Tensor)| match vocabulary.text(&name, &t) {
+        Some(text) => (name, Array::Text(text)),
+        None => (name, Array::Tensor(t)),
+    };
+    outputs.into_iter().map(one).collect()
+}
 
 /// Runs once, and then `n` times with the time taken.
 fn repeated<T, E>(n: usize, mut f: impl FnMut() -> Result<T, E>) -> Result<(T, Vec<Duration>), E> {
@@ -43,7 +53,7 @@ pub(crate) fn run(a: Run) -> Exit {
             let inputs = util::read(&files, &wanted)?;
             let mut runner = Runner::new(artifact, device::open(&a.device)?)?;
             let ((out, r), times) = repeated(a.repeat, || runner.run(&inputs))?;
-            (out, Some(r), times)
+            (shown(out, &m.vocabulary), Some(r), times)
         }
         _ => run_model(&a, &files, &spin)?,
     };
@@ -58,7 +68,11 @@ pub(crate) fn run(a: Run) -> Exit {
         return Ok(OK);
     }
     for ((name, path), (_, t)) in written.iter().zip(&outputs) {
-        print(&format!("{name}  {}  -> {}", t.ty(), path.display()));
+        let what = match t {
+            Array::Tensor(t) => t.ty().to_string(),
+            Array::Text(t) => format!("string{:?} {}", t.shape, preview(&t.words)),
+        };
+        print(&format!("{name}  {what}  -> {}", path.display()));
     }
     if let Some(r) = report {
         print(&summary(&r));
@@ -70,33 +84,39 @@ pub(crate) fn run(a: Run) -> Exit {
     Ok(OK)
 }
 
+/// The first few strings.
+fn preview(words: &[String]) -> String {
+    let first: Vec<String> = words.iter().take(4).map(|w| format!("{w:?}")).collect();
+    first.join(", ") + if words.len() > 4 { ", …" } else { "" }
+}
+
 fn run_model(a: &Run, files: &[(String, std::path::PathBuf)], spin: &indicatif::ProgressBar) -> Result<Ran, Diagnostics> {
     let Some(target) = Target::of_device(&a.device) else {
         // Types of the inputs are only needed for raw arrays; without them the files are read by what they say.
         let typed = tahoma::model::import(&a.model, &Default::default()).map(|m| types(&m.program)).unwrap_or_default();
-        let inputs = util::read(files, &typed)?;
-        let p = interp::prepare(&a.model, &Default::default(), &inputs)?;
+        let (inputs, texts) = util::read_all(files, &typed)?;
+        let p = interp::prepare(&a.model, &Request { texts, ..Request::default() }, &inputs)?;
         util::warn(&p.model.warnings);
         // One run reads each weight where it is used; several keep them, as an application would.
         let kept = Kept::new(&p.model.store);
         let weights: &dyn Weights = if a.repeat > 0 { &kept } else { &p.model.store };
         let (out, times) = repeated(a.repeat, || interp::evaluate_program(&p.model.program, &p.inputs, weights))?;
-        return Ok((out, None, times));
+        return Ok((shown(out, &p.model.vocabulary), None, times));
     };
     let opened = device::open(&a.device)?;
-    let inputs = match tahoma::model::import(&a.model, &Default::default()) {
+    let (inputs, texts) = match tahoma::model::import(&a.model, &Default::default()) {
         Ok(m) => {
             // Wrong inputs are told in the model's own terms, before anything is compiled.
-            let inputs = util::read(files, &types(&m.program))?;
+            let (inputs, texts) = util::read_all(files, &types(&m.program))?;
             if kind_of(&a.model)? != ModelKind::HuggingFace {
                 tahoma_runtime::runner::match_inputs(&interp::inputs_of(&m.program), &inputs)?;
             }
-            inputs
+            (inputs, texts)
         }
-        Err(d) if d.0.iter().all(|d| d.code == "E0209") => util::read(files, &[])?,
+        Err(d) if d.0.iter().all(|d| d.code == "E0209") => util::read_all(files, &[])?,
         Err(d) => return Err(d),
     };
-    let p = interp::prepare(&a.model, &Default::default(), &inputs)?;
+    let p = interp::prepare(&a.model, &Request { texts, ..Request::default() }, &inputs)?;
     let ticker = spin.clone();
     let compiled = Compiler::new(&a.model)
         .target(target.name())
@@ -107,7 +127,7 @@ fn run_model(a: &Run, files: &[(String, std::path::PathBuf)], spin: &indicatif::
     util::warn(&compiled.warnings);
     let mut runner = Runner::new(compiled.artifact(), opened)?;
     let ((out, r), times) = repeated(a.repeat, || runner.run(&p.inputs))?;
-    Ok((out, Some(r), times))
+    Ok((shown(out, &compiled.manifest.vocabulary), Some(r), times))
 }
 
 fn types(p: &tahoma_core::Program) -> Vec<(String, TensorType)> {

@@ -2,12 +2,13 @@
 
 use crate::args::{Model, NumericsArg};
 use indicatif::{ProgressBar, ProgressStyle};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tahoma::npy::Array;
 use tahoma::{Compiler, Diagnostic, Diagnostics, Numerics, Tensor, npy};
-use tahoma_core::{DType, TensorType};
+use tahoma_core::{DType, TensorType, Text};
 
 impl From<NumericsArg> for Numerics {
     fn from(n: NumericsArg) -> Numerics {
@@ -55,6 +56,26 @@ pub(crate) fn read(files: &[(String, PathBuf)], wanted: &[(String, TensorType)])
     problems.into_result(out)
 }
 
+/// Reads inputs of numbers and of strings.
+pub(crate) fn read_all(
+    files: &[(String, PathBuf)],
+    wanted: &[(String, TensorType)],
+) -> Result<(Vec<(String, Tensor)>, BTreeMap<String, Text>), Diagnostics> {
+    let mut problems = Diagnostics::default();
+    let (mut tensors, mut texts) = (vec![], BTreeMap::new());
+    for (name, path) in files {
+        let want: Option<DType> = wanted.iter().find(|w| w.0 == *name).map(|w| w.1.dtype);
+        match npy::read_array(path, want) {
+            Ok(Array::Tensor(t)) => tensors.push((name.clone(), t)),
+            Ok(Array::Text(t)) => {
+                texts.insert(name.clone(), t);
+            }
+            Err(d) => problems.push(d),
+        }
+    }
+    problems.into_result((tensors, texts))
+}
+
 /// The library's builder from the arguments of a command.
 pub(crate) fn compiler(m: &Model) -> Result<Compiler, Diagnostics> {
     let mut c = Compiler::new(&m.model).numerics(m.numerics.into());
@@ -66,8 +87,12 @@ pub(crate) fn compiler(m: &Model) -> Result<Compiler, Diagnostics> {
         let n = n.parse().map_err(|_| Diagnostic::error("E0207", format!("{n:?} is not a whole number from 0 up")))?;
         c = c.symbol(name, n);
     }
-    for (name, t) in read(&files(&m.constant)?, &[])? {
+    let (tensors, texts) = read_all(&files(&m.constant)?, &[])?;
+    for (name, t) in tensors {
         c = c.input_value(&name, t);
+    }
+    for (name, t) in texts {
+        c = c.input_text(&name, t);
     }
     Ok(c)
 }
@@ -115,7 +140,7 @@ pub(crate) fn warn(warnings: &[Diagnostic]) {
 }
 
 /// Writes one .npy per output into `dir`: into a folder of its own first, so that a failure leaves nothing half written.
-pub(crate) fn write_outputs(dir: &Path, outputs: &[(String, Tensor)]) -> Result<Vec<(String, PathBuf)>, Diagnostic> {
+pub(crate) fn write_outputs(dir: &Path, outputs: &[(String, Array)]) -> Result<Vec<(String, PathBuf)>, Diagnostic> {
     let fail = |p: &Path, e: std::io::Error| Diagnostic::error("E0702", format!("cannot write {}: {e}", p.display()));
     if dir.symlink_metadata().is_ok() && !dir.is_dir() {
         return Err(Diagnostic::error("E0702", format!("{} is not a folder", dir.display())));
@@ -126,7 +151,7 @@ pub(crate) fn write_outputs(dir: &Path, outputs: &[(String, Tensor)]) -> Result<
     for (name, t) in outputs {
         let file = format!("{}.npy", npy::safe_name(name, &mut taken));
         let (temporary, path) = (dir.join(format!(".{file}.{}", std::process::id())), dir.join(file));
-        let done = npy::write(&temporary, t).and_then(|()| std::fs::rename(&temporary, &path).map_err(|e| fail(&path, e)));
+        let done = npy::write_array(&temporary, t).and_then(|()| std::fs::rename(&temporary, &path).map_err(|e| fail(&path, e)));
         if let Err(d) = done {
             let _ = std::fs::remove_file(&temporary);
             return Err(d);

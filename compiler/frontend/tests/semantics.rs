@@ -5,7 +5,7 @@ mod models;
 use models::*;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use tahoma_core::{DType, Dim, Tensor, eval};
+use tahoma_core::{DType, Dim, Tensor, Text, eval};
 use tahoma_frontend::proto::*;
 use tahoma_frontend::{HfOptions, ImportOptions, Imported, import_hf, import_onnx_bytes};
 
@@ -273,4 +273,31 @@ fn a_loop_that_ends_at_run_time_is_one_function() {
     let m = import_with(&loop_model(), &ImportOptions { constants, ..Default::default() });
     assert_eq!(m.program.functions.len(), 1);
     assert_eq!(run(&m, &[])[2].shape(), [3, 2]);
+}
+
+fn strings(name: &str, dims: &[i64], words: &[&str]) -> TensorProto {
+    let string_data = words.iter().map(|w| w.as_bytes().to_vec().into()).collect();
+    TensorProto { name: Some(name.into()), data_type: Some(8), dims: dims.to_vec(), string_data, ..Default::default() }
+}
+
+#[test]
+fn text_is_places_in_a_vocabulary() {
+    // Labels chosen at run time: the usual end of a classifier; and text that is computed and compared when the model is read.
+    let nodes = vec![
+        node("Gather", &["labels", "i"], &["label"]),
+        node("StringConcat", &["t", "mark"], &["loud"]),
+        node("Equal", &["loud", "labels"], &["same"]),
+    ];
+    let mut g = graph(nodes, &[], &["label", "loud", "same"]);
+    g.initializer = vec![strings("labels", &[3], &["cat!", "dog", "eel"]), strings("mark", &[], &["!"])];
+    g.input = vec![typed("i", 7, &[2]), typed("t", 8, &[1])];
+    let m = model(g);
+    let refused = import_onnx_bytes("m.onnx", bytes(&m), &ImportOptions::default()).unwrap_err();
+    assert!(refused.0[0].code == "E0209" && refused.to_string().contains("words.npy"), "{refused}");
+    let given = Text::new(&[1], vec!["cat".into()]).unwrap();
+    let m = import_with(&m, &ImportOptions { texts: BTreeMap::from([("t".into(), given)]), ..Default::default() });
+    let y = run(&m, &[Tensor::i64(&[2], vec![2, 0])]);
+    assert_eq!(m.vocabulary.text("label", &y[0]), Text::new(&[2], vec!["eel".into(), "cat!".into()]));
+    assert_eq!(m.vocabulary.text("loud", &y[1]), Text::new(&[1], vec!["cat!".into()]));
+    assert_eq!((m.vocabulary.text("same", &y[2]), y[2].to_f64s()), (None, vec![1., 0., 0.]));
 }

@@ -6,10 +6,10 @@
 //!
 //! Both byte orders and both element orders are read; little-endian C order is written. Types that NumPy has no name for are written as
 //! raw bytes, as `ml_dtypes` arrays are: bfloat16 as `|V2`; fp8, fp4 and e8m0 codes as `|V1`; i4, i2 and u4, u2 widen to `i1` and `u1`.
-//! A raw array is read only where the caller says which type it holds.
+//! A raw array is read only where the caller says which type it holds. Arrays of strings are `<U` (read too: `|S` of UTF-8).
 
 use std::path::Path;
-use tahoma_core::{Buffer, DType, Diagnostic, Tensor};
+use tahoma_core::{Buffer, DType, Diagnostic, Tensor, Text};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 /// Longest header read; real ones take 118 bytes.
@@ -17,18 +17,46 @@ const MAX_HEADER: usize = 1 << 16;
 /// Most axes read (NumPy itself ends at 64).
 const MAX_RANK: usize = 64;
 
+/// What a file holds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Array {
+    Tensor(Tensor),
+    Text(Text),
+}
+
+/// Reads a file of numbers or of strings. E0101, E0106.
+pub fn read_array(path: &Path, want: Option<DType>) -> Result<Array, Diagnostic> {
+    let bytes = crate::map::open(path)?;
+    let array = Raw::of(&bytes).and_then(|r| if r.is_text() { r.text().map(Array::Text) } else { r.tensor(want).map(Array::Tensor) });
+    array.map_err(|why| refused(path, &why))
+}
+
+fn refused(path: &Path, why: &str) -> Diagnostic {
+    Diagnostic::error("E0106", format!("{}: {why}", path.display()))
+        .note("write it with numpy.save(path, array): C or Fortran order, numbers or bool")
+}
+
 /// Reads a file. `want` is the type the array is for; it only decides what raw (`V`) elements are. E0101, E0106.
 pub fn read(path: &Path, want: Option<DType>) -> Result<Tensor, Diagnostic> {
     let bytes = crate::map::open(path)?;
-    parse(&bytes, want).map_err(|why| {
-        Diagnostic::error("E0106", format!("{}: {why}", path.display()))
-            .note("write it with numpy.save(path, array): C or Fortran order, numbers or bool")
-    })
+    parse(&bytes, want).map_err(|why| refused(path, &why))
 }
 
 /// Writes a file. E0702.
 pub fn write(path: &Path, t: &Tensor) -> Result<(), Diagnostic> {
-    std::fs::write(path, print(t)).map_err(|e| Diagnostic::error("E0702", format!("cannot write {}: {e}", path.display())))
+    put(path, print(t))
+}
+
+/// Writes a file of numbers or of strings. E0702.
+pub fn write_array(path: &Path, array: &Array) -> Result<(), Diagnostic> {
+    match array {
+        Array::Tensor(t) => write(path, t),
+        Array::Text(t) => put(path, print_text(t)),
+    }
+}
+
+fn put(path: &Path, bytes: Vec<u8>) -> Result<(), Diagnostic> {
+    std::fs::write(path, bytes).map_err(|e| Diagnostic::error("E0702", format!("cannot write {}: {e}", path.display())))
 }
 
 /// How a type is called in a header: its `descr` and whether it is written as it is in memory.
@@ -54,9 +82,27 @@ fn descr(d: DType) -> &'static str {
 
 /// The bytes of a file that holds `t`.
 pub fn print(t: &Tensor) -> Vec<u8> {
-    let dims: Vec<String> = t.shape().iter().map(usize::to_string).collect();
+    let mut out = head(descr(t.dtype()), t.shape());
+    out.extend(widened(t));
+    out
+}
+
+/// The bytes of a file that holds strings. NumPy pads them with NUL, so one at a string's end is lost.
+pub fn print_text(t: &Text) -> Vec<u8> {
+    let width = t.words.iter().map(|w| w.chars().count()).max().unwrap_or(0).max(1);
+    let mut out = head(&format!("<U{width}"), &t.shape);
+    for w in &t.words {
+        let codes = w.chars().map(u32::from).chain(std::iter::repeat(0)).take(width);
+        out.extend(codes.flat_map(u32::to_le_bytes));
+    }
+    out
+}
+
+/// All of a file before its elements.
+fn head(descr: &str, shape: &[usize]) -> Vec<u8> {
+    let dims: Vec<String> = shape.iter().map(usize::to_string).collect();
     let shape = if let [one] = &*dims { format!("({one},)") } else { format!("({})", dims.join(", ")) };
-    let mut header = format!("{{'descr': '{}', 'fortran_order': False, 'shape': {shape}, }}", descr(t.dtype()));
+    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
     // Data starts at a multiple of 64 bytes and the header ends with a newline, as NumPy does.
     while !(header.len() + 11).is_multiple_of(64) {
         header.push(' ');
@@ -66,7 +112,6 @@ pub fn print(t: &Tensor) -> Vec<u8> {
     out.extend([1, 0]);
     out.extend((header.len() as u16).to_le_bytes());
     out.extend(header.bytes());
-    out.extend(widened(t));
     out
 }
 
@@ -86,6 +131,60 @@ fn widened(t: &Tensor) -> Vec<u8> {
 
 /// The array in the bytes of a file, or what is wrong with them.
 pub fn parse(bytes: &[u8], want: Option<DType>) -> Result<Tensor, String> {
+    Raw::of(bytes)?.tensor(want)
+}
+
+/// A file's header and the bytes behind it.
+struct Raw<'a> {
+    header: Header,
+    data: &'a [u8],
+}
+
+impl<'a> Raw<'a> {
+    fn of(bytes: &'a [u8]) -> Result<Raw<'a>, String> {
+        let (header, data) = cut(bytes)?;
+        Ok(Raw { header, data })
+    }
+    fn is_text(&self) -> bool {
+        matches!(self.header.descr.trim_start_matches(['<', '>', '|', '=']).as_bytes().first(), Some(b'U' | b'S'))
+    }
+    fn text(&self) -> Result<Text, String> {
+        let Header { descr, fortran, shape } = &self.header;
+        let (order, code) = descr.split_at(descr.len() - descr.trim_start_matches(['<', '>', '|', '=']).len());
+        let (kind, count) = code.split_at(1);
+        let width: usize = count.parse().map_err(|_| format!("element type {descr:?} has no length"))?;
+        let bytes = if kind == "U" { width.checked_mul(4) } else { Some(width) }.ok_or("strings longer than memory")?;
+        if *fortran && shape.len() > 1 {
+            return Err("strings in Fortran order: write numpy.ascontiguousarray(array)".into());
+        }
+        let want = shape.iter().try_fold(bytes, |n, &d| n.checked_mul(d));
+        if want != Some(self.data.len()) {
+            return Err(format!("{} bytes of strings, which {shape:?} of {descr:?} does not take", self.data.len()));
+        }
+        let one = |b: &[u8]| -> Result<String, String> {
+            if kind == "S" {
+                let end = b.iter().rposition(|&c| c != 0).map_or(0, |i| i + 1);
+                return std::str::from_utf8(&b[..end]).map(str::to_string).map_err(|e| format!("a string is not UTF-8: {e}"));
+            }
+            let code = |c: &[u8; 4]| if order == ">" { u32::from_be_bytes(*c) } else { u32::from_le_bytes(*c) };
+            let codes: Vec<u32> = b.as_chunks::<4>().0.iter().map(code).collect();
+            let end = codes.iter().rposition(|&c| c != 0).map_or(0, |i| i + 1);
+            codes[..end].iter().map(|&c| char::from_u32(c).ok_or_else(|| format!("{c:#x} is no character"))).collect()
+        };
+        let count: usize = shape.iter().product();
+        let words =
+            if bytes == 0 { vec![String::new(); count] } else { self.data.chunks_exact(bytes).map(one).collect::<Result<_, _>>()? };
+        Text::new(shape, words).ok_or_else(|| "strings do not fill their shape".into())
+    }
+    fn tensor(self, want: Option<DType>) -> Result<Tensor, String> {
+        if self.is_text() {
+            return Err("strings, where numbers are due".into());
+        }
+        numbers(self.header, self.data, want)
+    }
+}
+
+fn cut(bytes: &[u8]) -> Result<(Header, &[u8]), String> {
     let rest = bytes.strip_prefix(MAGIC).ok_or("not a .npy file: it does not start with \\x93NUMPY")?;
     let (&[major, _minor], rest) = rest.split_first_chunk().ok_or("ends within its version")?;
     let (length, rest) = match major {
@@ -99,7 +198,11 @@ pub fn parse(bytes: &[u8], want: Option<DType>) -> Result<Tensor, String> {
     }
     let (header, data) = rest.split_at_checked(length).ok_or("ends within its header")?;
     let header = std::str::from_utf8(header).map_err(|_| "the header is not text")?;
-    let Header { descr, fortran, shape } = Header::parse(header)?;
+    Ok((Header::parse(header)?, data))
+}
+
+fn numbers(header: Header, data: &[u8], want: Option<DType>) -> Result<Tensor, String> {
+    let Header { descr, fortran, shape } = header;
     let (dtype, swap) = element(&descr, want)?;
     let width = dtype.bits().div_ceil(8) as usize;
     let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|n| n.checked_mul(width).is_some());

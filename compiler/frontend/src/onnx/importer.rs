@@ -401,7 +401,7 @@ impl<'m> Importer<'m> {
         match self.options.texts.get(name) {
             Some(t) => Ok(self.text_value(t)),
             None => Err(Diagnostic::error("E0209", format!("graph input {name:?} is text: what it holds decides the computation"))
-                .note(format!("give it now, as an array of strings: {name}=words.npy (dtype '<U')"))),
+                .note(format!("give it when the model is read, as a NumPy array of strings: --input or --constant {name}=words.npy"))),
         }
     }
 

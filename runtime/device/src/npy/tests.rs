@@ -118,3 +118,21 @@ proptest! {
         let _ = parse(&f, Some(DType::BF16));
     }
 }
+
+/// `numpy.array([["ab", "é"], ["", "x y"]])` as NumPy saves it, and its big-endian and byte forms.
+#[test]
+fn strings_come_back_as_written() {
+    let t = Text::new(&[2, 2], ["ab", "é", "", "x y"].map(String::from).to_vec()).unwrap();
+    let file = print_text(&t);
+    assert!(String::from_utf8_lossy(&file).contains("'<U3'"));
+    let back = |file: &[u8]| Raw::of(file).and_then(|r| r.text());
+    assert_eq!(back(&file), Ok(t.clone()));
+    let swapped = [head(">U3", &[2, 2]), file[128..].as_chunks::<4>().0.iter().flat_map(|c| [c[3], c[2], c[1], c[0]]).collect()].concat();
+    assert_eq!(back(&swapped), Ok(t));
+    let bytes = [head("|S2", &[2]), b"a\0bc".to_vec()].concat();
+    assert_eq!(back(&bytes).map(|t| t.words), Ok(vec!["a".to_string(), "bc".to_string()]));
+    let bad = [head("<U1", &[1]), vec![0xff; 4]].concat();
+    assert!(back(&bad).is_err_and(|e| e.contains("no character")));
+    assert!(back(&[head("<U99999999999", &[1]), vec![]].concat()).is_err());
+    assert!(parse(&file, None).is_err_and(|e| e.contains("strings, where numbers are due")));
+}
