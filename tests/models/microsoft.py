@@ -197,7 +197,7 @@ def experts(out):
         case(out, f"moe_{kind}_norm{normal}", "MoE", given, 1, weights=(2, 3, 4, 5), **attrs)
 
 
-def recurrent(out):
+def beyond_the_suite(out):
     steps, batch, width, hidden = 5, 2, 6, 4
     for name, directions in [("forward", 1), ("bidirectional", 2)]:
         zero = np.array([3] * directions, np.int8)
@@ -205,6 +205,8 @@ def recurrent(out):
         given = [f(steps, batch, width), small(directions, width, 4 * hidden), small(directions, hidden, 4 * hidden), f(directions, 8 * hidden),
                  None, None, None, None, scale, zero, scale, zero]
         case(out, f"dynamic_quantize_lstm_{name}", "DynamicQuantizeLSTM", given, 3, weights=(1, 2, 3, 8, 9, 10, 11), direction=name, hidden_size=hidden)
+    rois = np.array([[0, 1, 1, 6, 5], [1, 0, 0, 3, 7], [0, 2.5, 3.5, 20, 4.4], [1, 9, 9, 12, 12]], F)
+    case(out, "max_roi_pool", "MaxRoiPool", [f(2, 3, 8, 10), rois], 1, domain="", pooled_shape=[3, 2], spatial_scale=0.7)
     # Longer than what is unrolled.
     for op, gates in [("LSTM", 4), ("GRU", 3), ("RNN", 1)]:
         given = [f(150, batch, width), f(2, gates * hidden, width), f(2, gates * hidden, hidden), f(2, 2 * gates * hidden), i32(150, 97)]
@@ -214,7 +216,7 @@ def recurrent(out):
 def main():
     out = pathlib.Path(sys.argv[1])
     shutil.rmtree(out, ignore_errors=True)
-    for make in (layers, attention, quantised, experts, recurrent):
+    for make in (layers, attention, quantised, experts, beyond_the_suite):
         make(out)
     print(len(list(out.glob("*/*"))), "cases in", out)
 

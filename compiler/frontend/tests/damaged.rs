@@ -112,6 +112,17 @@ fn damaged_models_are_refused_or_imported_without_a_panic() {
     assert!(seen.is_empty(), "{} kinds of panic:\n{}", seen.len(), seen.iter().cloned().collect::<Vec<_>>().join("\n"));
 }
 
+/// Every input that fuzzing found to reach something new, small enough to keep (`cargo xtask fuzz`).
+#[test]
+fn the_corpus_of_the_fuzz_target_is_read_without_a_panic() {
+    let text = include_str!("../fuzz/corpus.hex");
+    let digit = |c: u8| (c as char).to_digit(16).unwrap() as u8;
+    let inputs: Vec<Vec<u8>> =
+        text.lines().map(|l| l.as_bytes().as_chunks::<2>().0.iter().map(|[a, b]| digit(*a) << 4 | digit(*b)).collect()).collect();
+    assert!(inputs.len() > 100);
+    inputs.into_iter().for_each(hostile::read_and_run);
+}
+
 #[test]
 fn damaged_checkpoints_are_refused_or_read_without_a_panic() {
     let mut random = Random(2);

@@ -11,6 +11,9 @@ const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-leve
 
 const PACKAGE: &str = "compiler/frontend/fuzz";
 
+/// Inputs that are kept in the repository, a line of hexadecimal digits each; the tests replay them.
+const KEPT: &str = "compiler/frontend/fuzz/corpus.hex";
+
 /// Largest model that seeds the corpus.
 const SEED_BYTES: u64 = 8_000;
 
@@ -23,6 +26,7 @@ pub(crate) fn run(seconds: u64) -> Result<(), String> {
         return Err("the ONNX suite seeds the corpus: run `cargo xtask setup` first".into());
     }
     let seeds = seed(&suite, &corpus, &mut 0)?;
+    unpack(&corpus)?;
     println!("{seeds} small models of the ONNX suite seed {}", corpus.display());
     let triple = shell::output("rustc", &["--print", "host-tuple"]).unwrap_or_default();
     let triple = triple.trim();
@@ -36,13 +40,24 @@ pub(crate) fn run(seconds: u64) -> Result<(), String> {
     let total = format!("-max_total_time={seconds}");
     let artifacts = format!("-artifact_prefix={}/fuzz-", cache().display());
     let found = corpus.display().to_string();
-    let kept = root().join(PACKAGE).join("corpus").display().to_string();
     let fork = format!("-fork={cores}");
     shell::run(
         &program,
-        &[&fork, &total, "-timeout=10", "-rss_limit_mb=4096", "-max_len=65536", "-print_final_stats=1", &artifacts, &found, &kept],
+        &[&fork, &total, "-timeout=10", "-rss_limit_mb=4096", "-max_len=65536", "-print_final_stats=1", &artifacts, &found],
         &[],
     )
+}
+
+/// Writes the inputs of the repository as files.
+fn unpack(corpus: &Path) -> Result<(), String> {
+    let text = fs::read_to_string(root().join(KEPT)).map_err(|e| format!("cannot read {KEPT}: {e}"))?;
+    for (i, line) in text.lines().enumerate() {
+        let digits = |k: usize| line.get(k..k + 2).and_then(|d| u8::from_str_radix(d, 16).ok());
+        let bytes: Option<Vec<u8>> = (0..line.len()).step_by(2).map(digits).collect();
+        let bytes = bytes.ok_or_else(|| format!("{KEPT}: line {} is not hexadecimal", i + 1))?;
+        fs::write(corpus.join(format!("kept-{i}")), bytes).map_err(|e| e.to_string())?;
+    }
+    Ok(())
 }
 
 /// Copies small models below `dir` into the corpus.

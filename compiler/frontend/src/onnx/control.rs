@@ -236,7 +236,7 @@ fn repeat<'m>(cx: &mut Context<'_, 'm>, g: &'m GraphProto) -> R<Vec<Slot>> {
     let count = Dim::sym(&format!("{}.runs", body.graph.name));
     for o in &body.graph.outputs[1 + k..] {
         let t = body.graph.ty(o.value);
-        results.push(TensorType::new(t.dtype, Shape([&[count.clone()], &t.shape.0[..]].concat())));
+        results.push(TensorType::new(t.dtype, Shape([std::slice::from_ref(&count), &t.shape.0[..]].concat())));
     }
     let graph = close(body, &args, |v| cx.ty(v));
     let attributes = Attrs::new().with("body", Attr::Func(graph.name.as_str().into())).with("carried", k as i64);

@@ -8,7 +8,7 @@ use tahoma_frontend::{Budget, ImportOptions, Imported, import_onnx_bytes};
 ///
 /// # Panics
 /// Where the reader or an op does, or where an error has no code or says that Tahoma itself is wrong.
-pub fn read_and_run(bytes: Vec<u8>) {
+pub(crate) fn read_and_run(bytes: Vec<u8>) {
     // Smaller than the default budget, so that one input takes milliseconds; what is bounded is the same.
     let budget = Budget { nodes: 10_000, elements: 1 << 24, trips: 64, ..Budget::default() };
     let options = ImportOptions { budget, ..ImportOptions::default() };

@@ -149,6 +149,38 @@ fn eval_roi(a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
     Ok(vec![Tensor::from_f64s(a.operands[0].dtype(), &[batch.len(), channels, ph, pw], &out)])
 }
 
+/// Largest element in each bin of each region; bins are whole elements and may overlap (Fast R-CNN, Girshick 2015; ONNX MaxRoiPool).
+fn eval_roi_max(a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
+    let (x, rois) = (a.operands[0].to_f64s(), a.operands[1].to_f64s());
+    let batch = a.operands[2].cast(DType::I64).to_ints().unwrap_or_default();
+    let (ph, pw) = (int(a.attrs, "height")? as usize, int(a.attrs, "width")? as usize);
+    let scale = float(a.attrs, "scale")?;
+    let s = a.operands[0].shape();
+    let (n, channels, h, w) = (s[0], s[1], s[2], s[3]);
+    let mut out = Vec::with_capacity(batch.len() * channels * ph * pw);
+    for (r, &b) in batch.iter().enumerate() {
+        let b = usize::try_from(b).ok().filter(|&b| b < n).ok_or_else(|| OpError::value(format!("batch index {b} is outside {n}")))?;
+        // Halves round away from 0, and the last element belongs to the region.
+        let at = |k: usize| (rois[r * 4 + k] * scale).round();
+        let span = |low: f64, high: f64, i: usize, parts: usize, all: usize| {
+            let bin = (high - low + 1.0).max(1.0) / parts as f64;
+            let edge = |v: f64| (v + low).clamp(0.0, all as f64) as usize;
+            edge((i as f64 * bin).floor())..edge(((i + 1) as f64 * bin).ceil())
+        };
+        for c in 0..channels {
+            let plane = &x[(b * channels + c) * h * w..][..h * w];
+            for i in 0..ph {
+                for j in 0..pw {
+                    let (rows, columns) = (span(at(1), at(3), i, ph, h), span(at(0), at(2), j, pw, w));
+                    let all = rows.flat_map(|y| columns.clone().map(move |x| plane[y * w + x]));
+                    out.push(all.reduce(f64::max).unwrap_or(0.0));
+                }
+            }
+        }
+    }
+    Ok(vec![Tensor::from_f64s(a.operands[0].dtype(), &[batch.len(), channels, ph, pw], &out)])
+}
+
 /// The four neighbours of a point times their bilinear weights; zeros far outside.
 fn corners(plane: &[f64], h: usize, w: usize, y: f64, x: f64) -> [f64; 4] {
     if !(y >= -1.0 && y <= h as f64 && x >= -1.0 && x <= w as f64) {
@@ -259,6 +291,18 @@ static ROI_ALIGN: OpDef = OpDef {
     infer: infer_roi,
     eval: eval_roi,
 };
+static ROI_MAX: OpDef = OpDef {
+    name: "roi_max_pool",
+    doc: "Largest element in each bin of each region of a map, 0 for an empty bin (Fast R-CNN, arXiv:1504.08083; ONNX MaxRoiPool).",
+    operands: &[operand("x", TypeSet::Float), operand("rois", TypeSet::Float), operand("batch", TypeSet::I64)],
+    attrs: &[attr("height", AttrType::Int), attr("width", AttrType::Int), attr("scale", AttrType::Float)],
+    results: Results::One,
+    kind: Kind::Opaque,
+    tolerance: Tolerance::Exact,
+    examples: &["roi_max_pool([[[[1, 2, 5], [3, 4, 6]]]], [[0, 0, 1, 1]], i64[0], height=2, width=1, scale=1) = [[[[2], [4]]]]"],
+    infer: infer_roi,
+    eval: eval_roi_max,
+};
 static DET: OpDef = OpDef {
     name: "det",
     doc: "Determinants of the matrices in the last two axes.",
@@ -272,4 +316,4 @@ static DET: OpDef = OpDef {
     eval: eval_det,
 };
 
-pub(super) static FAMILIES: &[&[&OpDef]] = &[&[&UNIQUE, &NMS, &ROI_ALIGN, &DET]];
+pub(super) static FAMILIES: &[&[&OpDef]] = &[&[&UNIQUE, &NMS, &ROI_ALIGN, &ROI_MAX, &DET]];

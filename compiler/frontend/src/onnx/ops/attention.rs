@@ -273,7 +273,7 @@ fn rotary(cx: &mut Context) -> R<V> {
 /// The first `part` features of each head of `x4 [B, N, S, H]` rotated in pairs: neighbours, or one from each half.
 pub(super) fn rotate(cx: &mut Context, x4: V, cos: V, sin: V, positions: Option<V>, part: usize, interleaved: bool) -> R<V> {
     let d = cx.dims(x4)?;
-    if part > d[3] || part % 2 != 0 {
+    if part > d[3] || !part.is_multiple_of(2) {
         return Err(OpError::attr(format!("cannot rotate {part} of {} features", d[3])));
     }
     let half = part / 2;

@@ -10,6 +10,7 @@ pub(super) static ROWS: &[Row] = &[
     one("AffineGrid", 20, affine_grid),
     one("Col2Im", 18, col2im),
     one("RoiAlign", 10, roi_align),
+    one("MaxRoiPool", 1, max_roi_pool),
     one("NonMaxSuppression", 10, non_max_suppression),
 ];
 
@@ -278,6 +279,19 @@ fn roi_align(cx: &mut Context) -> R<V> {
     let half = cx.attrs.str("coordinate_transformation_mode").unwrap_or(default) == "half_pixel";
     let a = attrs! {"height": height, "width": width, "sampling_ratio": ratio, "scale": scale, "half_pixel": half, "max": max};
     cx.op("roi_align", &[x, rois, batch], a)
+}
+
+/// Regions with their batch index in front.
+fn max_roi_pool(cx: &mut Context) -> R<V> {
+    let (x, rois) = (cx.input(0)?, cx.input(1)?);
+    let Some(&[height, width]) = cx.attrs.ints("pooled_shape") else { return Err(OpError::attr("pooled_shape must be two extents")) };
+    let [count, 5] = cx.dims(rois)?[..] else { return Err(OpError::shape("rois must be [R, 5]").mark(1, "must be [R, 5]")) };
+    let batch = cx.slice(rois, 1, 0, 1)?;
+    let batch = cx.reshape(batch, &[count])?;
+    let batch = cx.cast(batch, DType::I64)?;
+    let boxes = cx.slice(rois, 1, 1, 4)?;
+    let scale = cx.attrs.float("spatial_scale").unwrap_or(1.0);
+    cx.op("roi_max_pool", &[x, boxes, batch], attrs! {"height": height, "width": width, "scale": scale})
 }
 
 fn non_max_suppression(cx: &mut Context) -> R<V> {

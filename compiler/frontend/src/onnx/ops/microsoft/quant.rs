@@ -72,7 +72,7 @@ impl Packed {
         let padded = blocks * self.block;
         let held: usize = cx.dims(self.codes)?.iter().product();
         let outer: usize = rows.iter().product();
-        if outer == 0 || held % outer != 0 {
+        if outer == 0 || !held.is_multiple_of(outer) {
             return Err(OpError::shape(format!("{held} bytes are no weights of {:?}", self.dims)).mark(1, "has another size"));
         }
         let codes = cx.reshape(self.codes, &[rows, &[held / outer]].concat())?;
