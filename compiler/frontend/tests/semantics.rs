@@ -276,7 +276,7 @@ fn a_loop_that_ends_at_run_time_is_one_function() {
 }
 
 fn strings(name: &str, dims: &[i64], words: &[&str]) -> TensorProto {
-    let string_data = words.iter().map(|w| w.as_bytes().to_vec().into()).collect();
+    let string_data = words.iter().map(|w| w.as_bytes().to_vec()).collect();
     TensorProto { name: Some(name.into()), data_type: Some(8), dims: dims.to_vec(), string_data, ..Default::default() }
 }
 

@@ -23,7 +23,7 @@ Commands:
   setup   Install what building and testing need: MLIR 22 (Debian packages), a Python environment, the real models
   demo    Set up, build, then compile a text recogniser for Trainium2 and Hopper, verify both and read a line of text
   bench   Set up, build, then time compiling and interpreting the real models and write tests/benchmarks.md
-  fuzz    Fuzz the ONNX reader on all cores for SECONDS (600 without)
+  fuzz    [SECONDS]  Set up, then fuzz the ONNX reader on all cores, for 600 s if not told
   test    Set up, then run formatting, lints and all tests
 
 Examples:
@@ -38,8 +38,8 @@ fn main() -> ExitCode {
         ["setup"] => setup::run(),
         ["demo"] => setup::run().and_then(|()| demo::run()),
         ["bench"] => setup::run().and_then(|()| bench::run()),
-        ["fuzz"] => fuzz::run(600),
-        ["fuzz", seconds] if seconds.parse::<u64>().is_ok() => fuzz::run(seconds.parse().unwrap_or(600)),
+        ["fuzz"] => setup::run().and_then(|()| fuzz::run(600)),
+        ["fuzz", seconds] if seconds.parse::<u64>().is_ok() => setup::run().and_then(|()| fuzz::run(seconds.parse().unwrap_or(600))),
         ["test"] => setup::run().and_then(|()| test::run()),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");

@@ -1,4 +1,4 @@
-//! What ONNX Runtime says of its own operators. Made by proto/make_schema_microsoft.py from onnxruntime 1.32.0.
+//! What ONNX Runtime says of its own operators. Made by proto/make_schema.py from onnxruntime 1.32.0.
 
 use super::schema::AttrKind::*;
 use super::schema::Schema;

@@ -71,7 +71,7 @@ pub(super) fn reference() -> String {
                 l => format!("| {name} | {v} | {pass} of {} | {} | {} |\n", l.len(), device(l, 1, "trn2-sim: "), device(l, 2, "ptx-emu: ")),
             };
         }
-        if supported().iter().filter(|s| s.0 == d).next_back().is_some_and(|s| s.1 == name) {
+        if supported().iter().rfind(|s| s.0 == d).is_some_and(|s| s.1 == name) {
             out += "\n";
         }
     }
