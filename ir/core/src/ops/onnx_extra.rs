@@ -160,8 +160,10 @@ fn eval_roi_max(a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
     let mut out = Vec::with_capacity(batch.len() * channels * ph * pw);
     for (r, &b) in batch.iter().enumerate() {
         let b = usize::try_from(b).ok().filter(|&b| b < n).ok_or_else(|| OpError::value(format!("batch index {b} is outside {n}")))?;
-        // Halves round away from 0, and the last element belongs to the region.
-        let at = |k: usize| (rois[r * 4 + k] * scale).round();
+        // The product rounds in the map's type, halves then away from 0; the last element belongs to the region.
+        let wide = a.operands[0].dtype() == DType::F64;
+        let scaled = |v: f64| if wide { v * scale } else { (v as f32 * scale as f32) as f64 };
+        let at = |k: usize| scaled(rois[r * 4 + k]).round();
         let span = |low: f64, high: f64, i: usize, parts: usize, all: usize| {
             let bin = (high - low + 1.0).max(1.0) / parts as f64;
             let edge = |v: f64| (v + low).clamp(0.0, all as f64) as usize;
