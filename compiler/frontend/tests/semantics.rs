@@ -300,4 +300,14 @@ fn text_is_places_in_a_vocabulary() {
     assert_eq!(m.vocabulary.text("label", &y[0]), Text::new(&[2], vec!["eel".into(), "cat!".into()]));
     assert_eq!(m.vocabulary.text("loud", &y[1]), Text::new(&[1], vec!["cat!".into()]));
     assert_eq!((m.vocabulary.text("same", &y[2]), y[2].to_f64s()), (None, vec![1., 0., 0.]));
+    // Places are not numbers that a model may see.
+    for (op, inputs) in [("Concat", ["labels", "n"]), ("Gather", ["n", "labels"]), ("Add", ["labels", "n"])] {
+        let mut mixed = node(op, &inputs, &["y"]);
+        if op == "Concat" {
+            mixed.attribute.push(int_attr("axis", 0));
+        }
+        let g = with_init(graph(vec![mixed], &[], &["y"]), vec![strings("labels", &[3], &["a", "b", "c"]), i64s("n", &[2], &[0, 1])]);
+        let refused = import_onnx_bytes("m.onnx", bytes(&model(g)), &ImportOptions::default()).unwrap_err();
+        assert_eq!((refused.0.len(), refused.0[0].code.as_str()), (1, "E0204"), "{refused}");
+    }
 }

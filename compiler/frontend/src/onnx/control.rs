@@ -207,7 +207,8 @@ fn repeat<'m>(cx: &mut Context<'_, 'm>, g: &'m GraphProto) -> R<Vec<Slot>> {
         return Err(OpError::new("E0202", format!("{k} carried values need a body with {} inputs, it has {}", k + 2, g.input.len())));
     }
     let mut types: Vec<TensorType> = carried.iter().map(|&v| cx.ty(v)).collect();
-    // An extent that the body changes is open; what is open may open others.
+    // An extent that the body changes is open; what is open may open others. Its name must be like no other's.
+    let tag = cx.imp.fresh_name("loop");
     let body = loop {
         let takes: Vec<TensorType> =
             [DType::I64, DType::Bool].map(|d| TensorType::known(d, &[])).into_iter().chain(types.clone()).collect();
@@ -221,7 +222,7 @@ fn repeat<'m>(cx: &mut Context<'_, 'm>, g: &'m GraphProto) -> R<Vec<Slot>> {
                     .note("a loop that ends at run time must keep the number type and rank of what it carries"));
             }
             for (a, (d, m)) in t.shape.0.iter_mut().zip(&made.shape.0).enumerate() {
-                let open = Dim::sym(&format!("{}.v{j}.{a}", cx.node.output.first().map_or("loop", |o| o)));
+                let open = Dim::sym(&format!("{tag}.v{j}.{a}"));
                 if d != m && *d != open {
                     (*d, opened) = (open, true);
                 }

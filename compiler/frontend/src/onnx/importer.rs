@@ -528,15 +528,13 @@ impl<'m> Importer<'m> {
         }
         self.builder().set_origin(Arc::new(origin.clone()));
         let mut given: Vec<Option<Slot>> = slots.iter().map(|s| s.0.clone()).collect();
-        let text = given.iter().flatten().any(|s| matches!(s, Slot::Text(_)));
-        let moves = text && text::MOVES.contains(&schema.name);
-        if moves || text && text::READS.contains(&schema.name) {
-            for s in given.iter_mut().flatten() {
-                if let Slot::Text(v) = s {
-                    *s = Slot::Value(*v);
-                }
+        let moves = match text::places(schema.name, &mut given) {
+            Ok(moves) => moves,
+            Err(e) => {
+                self.report(e, &origin, node, schema, &slots, None);
+                return self.unknown(node, &source);
             }
-        }
+        };
         let mut cx = Context { imp: self, node, attrs, schema, slots: given, failed: None };
         let mut result = call(row, &mut cx);
         let failed = cx.failed.take();

@@ -11,7 +11,7 @@ use tahoma_core::{Diagnostic, OpError, Tensor, Text, Vocabulary};
 pub(crate) const STRING: i32 = 8;
 
 /// Operators that move or choose elements without reading them: their text operands and all their results are text.
-pub(super) const MOVES: &[&str] = &[
+const MOVES: &[&str] = &[
     "Identity",
     "Reshape",
     "Flatten",
@@ -37,7 +37,37 @@ pub(super) const MOVES: &[&str] = &[
 ];
 
 /// Operators that see of text only its extents, or whether strings are the same.
-pub(super) const READS: &[&str] = &["Shape", "Size", "Equal"];
+const READS: &[&str] = &["Shape", "Size", "Equal"];
+
+/// Whether an operand of an operator in [`MOVES`] or [`READS`] is what it moves or reads, and not an index, an extent or a condition.
+fn is_data(name: &str, i: usize) -> bool {
+    match name {
+        "Concat" | "Equal" => true,
+        "Where" => i == 1 || i == 2,
+        "ScatterElements" | "ScatterND" => i == 0 || i == 2,
+        _ => i == 0,
+    }
+}
+
+/// Text operands as what they are made of, where the operator moves or reads text; whether its results are then text. Strings and
+/// numbers do not mix.
+pub(super) fn places(name: &str, slots: &mut [Option<Slot>]) -> R<bool> {
+    let is_text = |s: &Option<Slot>| matches!(s, Some(Slot::Text(_)));
+    let moves = MOVES.contains(&name);
+    if !slots.iter().any(is_text) || !moves && !READS.contains(&name) {
+        return Ok(false);
+    }
+    if let Some(i) = (0..slots.len()).find(|&i| slots[i].is_some() && is_text(&slots[i]) != is_data(name, i)) {
+        let what = if is_text(&slots[i]) { "strings, where numbers are due" } else { "numbers among strings" };
+        return Err(OpError::dtype(format!("operand {i} is {what}")).mark(i, what));
+    }
+    for s in slots.iter_mut().flatten() {
+        if let Slot::Text(v) = s {
+            *s = Slot::Value(*v);
+        }
+    }
+    Ok(moves)
+}
 
 /// The different strings met so far, in the order they were met.
 #[derive(Default)]
