@@ -214,9 +214,11 @@ fn convolve<T: Product>(x: &Tensor, w: &Tensor, g: &Geometry, groups: usize, sha
     let threads = rayon::current_num_threads();
     let alone = images.saturating_mul(m * k).saturating_mul(pixels) < ALONE;
     let cols = (COLUMNS / k).clamp(64, 4096).next_multiple_of(16).min(pixels);
-    // Few columns: also cut the output channels, so that every thread has work.
+    // Few columns: also cut the output channels, so that every thread has work. Each part gathers its columns anew, so no more parts
+    // than that; where nothing is gathered smaller ones even the threads out.
     let blocks = images * pixels.div_ceil(cols);
-    let rows = if alone || blocks >= 2 * threads { m } else { m.div_ceil((2 * threads).div_ceil(blocks)).next_multiple_of(8).min(m) };
+    let parts = if pointwise { 2 * threads } else { threads };
+    let rows = if alone || blocks >= parts { m } else { m.div_ceil(parts.div_ceil(blocks)).next_multiple_of(8).min(m) };
     let mut y = ArrayViewMut3::from_shape((images, m, pixels), &mut out).expect("as many elements");
     let mut work: Vec<(usize, usize, usize, ArrayViewMut2<T>)> = Vec::new();
     for (i, image) in y.outer_iter_mut().enumerate() {

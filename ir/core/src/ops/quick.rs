@@ -3,7 +3,7 @@
 
 use super::common::{axis, float};
 use crate::kernels::map::map1;
-use crate::kernels::{elements, reduce};
+use crate::kernels::{chunks, elements, reduce};
 use crate::numeric::erf;
 use crate::op::{EvalArgs, OpError};
 use crate::tensor::Tensor;
@@ -69,6 +69,25 @@ pub(super) fn eval(name: &str, a: &EvalArgs) -> Option<Result<Vec<Tensor>, OpErr
             }
             let (x, k, c) = (x.contiguous(), k.contiguous(), c.contiguous());
             reduce::layer_norm_rows(elements(&x), n, elements(&k), elements(&c), float(a.attrs, "epsilon").ok()? as f32)
+        }
+        "batch_norm" => {
+            let channels = *x.shape().get(1)?;
+            let v: Vec<Tensor> = a.operands[1..].iter().map(Tensor::contiguous).collect();
+            if v.len() != 4 || v.iter().any(|t| t.dtype() != DType::F32 || t.shape() != [channels]) {
+                return None;
+            }
+            let [k, c, mean, var] = [0, 1, 2, 3].map(|i| elements::<f32>(&v[i]));
+            let eps = float(a.attrs, "epsilon").ok()? as f32;
+            let factors: Vec<f32> = k.iter().zip(var).map(|(k, v)| k / (v + eps).sqrt()).collect();
+            let shifts: Vec<f32> = c.iter().zip(mean).zip(&factors).map(|((c, m), k)| c - m * k).collect();
+            let plane: usize = x.shape()[2..].iter().product();
+            let (x, mut y) = (x.contiguous(), vec![0f32; x.len()]);
+            let from = elements::<f32>(&x);
+            chunks(&mut y, plane, plane, |i, out| {
+                let (k, c) = (factors[i % channels], shifts[i % channels]);
+                out.iter_mut().zip(&from[i * plane..]).for_each(|(o, v)| *o = v * k + c);
+            });
+            y
         }
         _ => return None,
     };

@@ -336,6 +336,11 @@ fn composites_are_their_definitions_bit_by_bit() {
             } else if op.name == "layer_norm" {
                 let n = [4, 9, 64, 300][round % 4];
                 x = vec![rng.finite(DType::F32, &[5, n]), rng.finite(DType::F32, &[n]), rng.finite(DType::F32, &[n])];
+            } else if op.name == "batch_norm" {
+                let n = [1, 7, 64, 300][round % 4];
+                x = vec![rng.finite(DType::F32, &[2, 5, n, 3])];
+                x.extend((0..3).map(|_| rng.finite(DType::F32, &[5])));
+                x.push(Tensor::f32(&[5], vec![0.5, 1.0, 2.0, 0.01, 3.0]));
             } else if op.name == "clip" {
                 x = vec![rng.tensor(DType::F32, &[40]), Tensor::f32(&[], vec![-1.0]), Tensor::f32(&[], vec![2.0])];
             }
