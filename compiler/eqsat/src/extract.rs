@@ -8,6 +8,8 @@
 //! class, or do away with one class by changing all its users. Only improvements are kept, so the result is never worse than
 //! the seed. Everything goes in class order: equal nets give equal choices.
 
+pub mod dag;
+
 use crate::net::Net;
 
 /// The way chosen for each class of a net; meaningful for those the roots reach.
