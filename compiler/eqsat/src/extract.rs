@@ -4,13 +4,14 @@
 //! cost(choice) = Σ ns(way chosen for c),   c reachable from the outputs, each once
 //! ```
 //!
-//! A first choice by shared flow, then local search with exact reference counts, as in technology mapping: change the way of one
-//! class, or do away with one class by changing all its users. Only improvements are kept, so the result is never worse than
-//! the seed. Everything goes in class order: equal nets give equal choices.
+//! Several first choices (everything fused that a single use would fuse, nothing fused, by shared flow as in technology mapping), each
+//! improved by the local search of [`dag`]. Only improvements are kept, so the result is never worse than greedy fusion. Everything goes
+//! in class order: equal nets give equal choices.
 
 pub mod dag;
 
 use crate::net::Net;
+use dag::{DagWay, Problem};
 
 /// The way chosen for each class of a net; meaningful for those the roots reach.
 #[derive(Clone, Debug)]
@@ -20,111 +21,10 @@ pub struct Choice {
     pub ns: f64,
 }
 
-/// Rounds of local search; it mostly ends by itself earlier.
-const ROUNDS: usize = 12;
 /// Least gain that counts, in ns: below it, differences are rounding.
 const GAIN: f64 = 1e-6;
-
-struct Search<'a> {
-    net: &'a Net,
-    way: Vec<u32>,
-    refs: Vec<u32>,
-}
-
-impl Search<'_> {
-    fn needs(&self, c: usize) -> &[u32] {
-        &self.net.classes[c].ways[self.way[c] as usize].needs
-    }
-    fn ns(&self, c: usize) -> f64 {
-        self.net.classes[c].ways[self.way[c] as usize].ns
-    }
-    /// Adds a use of `c`; the cost of what becomes used.
-    fn take(&mut self, c: usize) -> f64 {
-        let (mut sum, mut stack) = (0.0, vec![c]);
-        while let Some(c) = stack.pop() {
-            self.refs[c] += 1;
-            if self.refs[c] == 1 {
-                sum += self.ns(c);
-                stack.extend(self.needs(c).iter().map(|&k| k as usize));
-            }
-        }
-        sum
-    }
-    /// Ends a use of `c`; the cost of what is no longer used.
-    fn drop(&mut self, c: usize) -> f64 {
-        let (mut sum, mut stack) = (0.0, vec![c]);
-        while let Some(c) = stack.pop() {
-            self.refs[c] -= 1;
-            if self.refs[c] == 0 {
-                sum += self.ns(c);
-                stack.extend(self.needs(c).iter().map(|&k| k as usize));
-            }
-        }
-        sum
-    }
-    /// Puts another way in place of a used class's; the change in cost.
-    fn change(&mut self, c: usize, way: u32) -> f64 {
-        let old: Vec<u32> = self.needs(c).to_vec();
-        let mut delta = -self.ns(c);
-        self.way[c] = way;
-        delta += self.ns(c);
-        // Take before drop: what both ways need stays.
-        let new: Vec<u32> = self.needs(c).to_vec();
-        for k in new {
-            delta += self.take(k as usize);
-        }
-        for k in old {
-            delta -= self.drop(k as usize);
-        }
-        delta
-    }
-    fn total(&self) -> f64 {
-        (0..self.way.len()).filter(|&c| self.refs[c] > 0).map(|c| self.ns(c)).sum()
-    }
-
-    /// The best way of one used class, all else as it is.
-    fn improve(&mut self, c: usize, skip: Option<usize>) -> f64 {
-        let start = self.way[c];
-        let (mut best, mut gain) = (start, 0.0);
-        let mut forced = skip.is_some_and(|s| self.needs(c).contains(&(s as u32)));
-        let mut at = 0.0;
-        for w in 0..self.net.classes[c].ways.len() as u32 {
-            if w == start || skip.is_some_and(|s| self.net.classes[c].ways[w as usize].needs.contains(&(s as u32))) {
-                continue;
-            }
-            at += self.change(c, w);
-            if forced || at < gain - GAIN {
-                (best, gain, forced) = (w, at, false);
-            }
-        }
-        at += self.change(c, best);
-        at
-    }
-
-    /// Makes every user of class `c` do without it, if that is cheaper.
-    fn eliminate(&mut self, c: usize, users: &[u32]) -> bool {
-        let saved: Vec<(usize, u32)> = users.iter().map(|&u| (u as usize, self.way[u as usize])).collect();
-        let mut delta = 0.0;
-        for &u in users {
-            if self.refs[u as usize] > 0 && self.needs(u as usize).contains(&(c as u32)) {
-                delta += self.improve(u as usize, Some(c));
-            }
-        }
-        if delta < -GAIN {
-            return true;
-        }
-        for (u, w) in saved.into_iter().rev() {
-            if self.way[u] != w {
-                if self.refs[u] > 0 {
-                    self.change(u, w);
-                } else {
-                    self.way[u] = w;
-                }
-            }
-        }
-        false
-    }
-}
+/// Class visits of each local search; it mostly ends by itself earlier.
+const STEPS: u64 = 4_000_000;
 
 /// A seed: each class by the least shared flow, its cost divided among `users`.
 fn by_flow(net: &Net, users: &[u32]) -> Vec<u32> {
@@ -137,48 +37,6 @@ fn by_flow(net: &Net, users: &[u32]) -> Vec<u32> {
         share.push(ns / users[i].max(1) as f64);
     }
     way
-}
-
-fn search(net: &Net, seed: Vec<u32>) -> Choice {
-    let n = net.classes.len();
-    let mut s = Search { net, way: seed, refs: vec![0; n] };
-    for &r in &net.roots {
-        s.take(r as usize);
-    }
-    for _ in 0..ROUNDS {
-        let before = s.total();
-        for c in (0..n).rev() {
-            if s.refs[c] > 0 && net.classes[c].ways.len() > 1 {
-                s.improve(c, None);
-            }
-        }
-        let mut users: Vec<Vec<u32>> = vec![vec![]; n];
-        for c in (0..n).filter(|&c| s.refs[c] > 0) {
-            for &k in s.needs(c) {
-                users[k as usize].push(c as u32);
-            }
-        }
-        for c in (0..n).rev() {
-            if s.refs[c] > 0 && s.ns(c) > 0.0 && !net.roots.contains(&(c as u32)) && !users[c].is_empty() {
-                let list = users[c].clone();
-                if s.eliminate(c, &list) {
-                    // Users of what the new ways need.
-                    for &u in &list {
-                        for &k in s.net.classes[u as usize].ways[s.way[u as usize] as usize].needs.iter() {
-                            if !users[k as usize].contains(&u) {
-                                users[k as usize].push(u);
-                            }
-                        }
-                    }
-                }
-            }
-        }
-        if s.total() > before - GAIN {
-            break;
-        }
-    }
-    let ns = s.total();
-    Choice { way: s.way, ns }
 }
 
 /// Use counts of a choice: how many classes in use need each class.
@@ -254,15 +112,22 @@ pub fn extract(net: &Net) -> Choice {
             parents[k as usize] += 1;
         }
     }
-    let mut best = search(net, greedy(net).way);
-    let plain = search(net, unfused(net).way);
+    let way = |w: &crate::net::Way| DagWay { cost: w.ns, needs: w.needs.clone() };
+    let classes = net.classes.iter().map(|c| c.ways.iter().map(way).collect()).collect();
+    let problem = Problem { classes, roots: net.roots.clone() };
+    let search = |seed: Vec<u32>| {
+        let found = dag::improve(&problem, seed, STEPS, &|| false);
+        Choice { way: found.way, ns: found.cost }
+    };
+    let mut best = search(greedy(net).way);
+    let plain = search(unfused(net).way);
     if plain.ns < best.ns - GAIN {
         best = plain;
     }
     let mut users = parents;
     for _ in 0..3 {
         let seed = by_flow(net, &users);
-        let found = search(net, seed);
+        let found = search(seed);
         users = users_of(net, &found.way).iter().map(|&u| u.max(1)).collect();
         if found.ns < best.ns - GAIN {
             best = found;

@@ -1,9 +1,9 @@
 //! Extraction on DAG cost from any e-graph, cycles included: one way per class, so that the sum over the classes in use is least.
 //!
-//! The seed is Knuth's generalisation of Dijkstra's algorithm (a class is settled after all that it needs, so the choice has no
-//! cycle). Then local search with exact reference counts: improve one class, or adopt a class that is not in use and let its users
-//! follow, which finds work worth sharing. The choice over *all* classes stays acyclic after every move, so any limit leaves a
-//! valid answer, never worse than the seed. Work is counted in steps, not time: equal problems give equal answers.
+//! The first choice is Knuth's generalisation of Dijkstra's algorithm (a class is settled after all that it needs, so the choice has no
+//! cycle), or one that the caller has. Then local search with exact reference counts: improve one class, or adopt a class that is not in
+//! use and let its users follow, which finds work worth sharing. The choice over *all* classes stays acyclic after every move, so any
+//! limit leaves a valid answer, never worse than the first. Work is counted in steps, not time: equal problems give equal answers.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -38,9 +38,11 @@ const NONE: u32 = u32::MAX;
 /// The cheapest choice found in `steps` (class visits); `stop` is an emergency brake. `None` if a root cannot be made.
 pub fn extract(p: &Problem, steps: u64, stop: &dyn Fn() -> bool) -> Option<Answer> {
     let way = seed(p);
-    if p.roots.iter().any(|&r| way[r as usize] == NONE) {
-        return None;
-    }
+    p.roots.iter().all(|&r| way[r as usize] != NONE).then(|| improve(p, way, steps, stop))
+}
+
+/// The cheapest choice found from `way` on, which must be free of cycles over all classes.
+pub fn improve(p: &Problem, way: Vec<u32>, steps: u64, stop: &dyn Fn() -> bool) -> Answer {
     let n = p.classes.len();
     let mut parents: Vec<Vec<u32>> = vec![vec![]; n];
     for (c, ways) in p.classes.iter().enumerate() {
@@ -50,7 +52,8 @@ pub fn extract(p: &Problem, steps: u64, stop: &dyn Fn() -> bool) -> Option<Answe
             }
         }
     }
-    let mut s = Search { p, way, refs: vec![0; n], mark: vec![0; n], stamp: 0, steps: 0, journal: vec![] };
+    let ordered = p.classes.iter().enumerate().all(|(c, ways)| ways.iter().all(|w| w.needs.iter().all(|&k| (k as usize) < c)));
+    let mut s = Search { p, ordered, way, refs: vec![0; n], mark: vec![0; n], stamp: 0, steps: 0, journal: vec![] };
     for &r in &p.roots {
         s.take(r);
     }
@@ -59,13 +62,13 @@ pub fn extract(p: &Problem, steps: u64, stop: &dyn Fn() -> bool) -> Option<Answe
         better = false;
         for c in 0..n as u32 {
             if s.steps >= steps || stop() {
-                return Some(s.answer());
+                return s.answer();
             }
             s.journal.clear();
-            better |= if s.refs[c as usize] > 0 { s.improve(c) < -GAIN } else { s.way[c as usize] != NONE && s.adopt(c, &parents) };
+            better |= if s.refs[c as usize] > 0 { s.best_way(c) < -GAIN } else { s.way[c as usize] != NONE && s.adopt(c, &parents) };
         }
     }
-    Some(s.answer())
+    s.answer()
 }
 
 /// Cheapest trees, in the order of their cost.
@@ -108,6 +111,8 @@ fn seed(p: &Problem) -> Vec<u32> {
 
 struct Search<'a> {
     p: &'a Problem,
+    /// Every class needs earlier ones alone: there are no cycles to look for.
+    ordered: bool,
     way: Vec<u32>,
     refs: Vec<u32>,
     mark: Vec<u32>,
@@ -149,6 +154,9 @@ impl<'a> Search<'a> {
     /// Whether `c` can be made by `w` without needing itself.
     fn fits(&mut self, c: u32, w: u32) -> bool {
         let p = self.p;
+        if self.ordered {
+            return p.classes[c as usize][w as usize].needs.iter().all(|&k| self.way[k as usize] != NONE);
+        }
         self.stamp += 1;
         let mut stack = p.classes[c as usize][w as usize].needs.clone();
         while let Some(k) = stack.pop() {
@@ -182,7 +190,7 @@ impl<'a> Search<'a> {
         delta
     }
     /// The best way of one class in use, all else as it is; the change in cost.
-    fn improve(&mut self, c: u32) -> f64 {
+    fn best_way(&mut self, c: u32) -> f64 {
         let start = self.way[c as usize];
         let (mut at, mut best, mut gain) = (0.0, start, 0.0);
         for w in 0..self.p.classes[c as usize].len() as u32 {
@@ -208,7 +216,7 @@ impl<'a> Search<'a> {
         while let Some(c) = queue.pop_front().filter(|_| seen < FOLLOW) {
             seen += 1;
             if self.refs[c as usize] > 0 {
-                delta += self.improve(c);
+                delta += self.best_way(c);
                 continue;
             }
             // An unused class that what is in use makes for nothing carries the offer upward.
