@@ -97,6 +97,8 @@ fn expand_one(b: &mut Builder, f: crate::op::Expand, operands: &[ValueId], attrs
 enum Axis {
     Out(usize),
     Inner(usize),
+    /// Summed by the product that an operand's row is made of.
+    Deep(usize),
 }
 
 enum Stop {
@@ -129,8 +131,8 @@ enum Point {
     Const(f64),
     Op(Scalar, Vec<usize>),
     Reduce(Monoid, usize),
-    /// The sum of the contraction.
-    Sum,
+    /// The i-th sum of the contraction; in an operand's row, its product.
+    Sum(usize),
 }
 
 /// Padding on the way to a load: where the read is real, and what it is elsewhere.
@@ -159,19 +161,47 @@ struct Former<'g> {
     /// Whether inner variables are decided (second pass).
     decided: bool,
     contract: Option<ContractParts>,
+    /// While an operand of a contraction is read.
+    within: Option<Within>,
 }
 
 #[derive(Clone, Debug)]
 struct ContractParts {
-    node: usize,
-    index: Index,
+    /// The contraction's node and the index its result is read at; one for each B.
+    nodes: Vec<(usize, Index)>,
     batch: Vec<usize>,
     m: Vec<usize>,
     n: Vec<usize>,
     k: Vec<usize>,
-    a: Access,
-    b: Access,
+    a: OperandParts,
+    b: Vec<OperandParts>,
     dtype: DType,
+}
+
+/// An operand with its accesses over all variables.
+#[derive(Clone, Debug, PartialEq)]
+struct OperandParts {
+    product: Option<Box<ProductParts>>,
+    loads: Vec<Load>,
+    steps: Vec<RowStep>,
+    value: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct ProductParts {
+    sum: Vec<usize>,
+    a: OperandParts,
+    b: OperandParts,
+    dtype: DType,
+}
+
+/// What may stand in an operand.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Within {
+    /// Expressions of reads.
+    Points,
+    /// Also reductions along `k` and a product.
+    Rows,
 }
 
 fn static_shape(g: &Graph, v: ValueId) -> Result<Vec<u64>, FormError> {
@@ -202,6 +232,7 @@ impl<'g> Former<'g> {
             kept: vec![],
             decided: false,
             contract: None,
+            within: None,
         })
     }
 
@@ -317,7 +348,7 @@ impl<'g> Former<'g> {
             return self.point(operand, &to, &pad);
         }
         if !pad.guards.is_empty() {
-            return stop(format!("padding of a computed value ({})", n.op.name));
+            return self.padded(n, index, pad, d);
         }
         match &n.op.kind {
             Kind::Move(Move::Concat) => self.concat(n, index, d),
@@ -340,11 +371,43 @@ impl<'g> Former<'g> {
                 }
                 Ok(self.add(Point::Op(*s, args), d))
             }
+            Kind::Reduce(_) | Kind::Window(_) if self.within == Some(Within::Points) => stop("a reduction before a contraction"),
             Kind::Reduce(m) => self.reduce(n, *m, index, d),
             Kind::Window(m) => self.window(n, *m, index, d),
             Kind::Contract(c) => self.contraction(ni, *c, index, d),
             _ => stop(format!("{} has no kernel form", n.op.name)),
         }
+    }
+
+    /// Padding of a computed value goes to what it is computed from, where a fill of that gives this fill: `relu(0) = 0`, `−(+0) = −0`.
+    fn padded(&mut self, n: &Node, index: &Index, pad: &Padding, d: DType) -> Result<usize, Stop> {
+        let why = || Stop::No(FormError(format!("padding of a computed value ({})", n.op.name)));
+        let Kind::Elementwise(s) = n.op.kind else { return Err(why()) };
+        let constant =
+            |v: ValueId| self.producers[v.index()].map(|i| &self.g.nodes[i]).and_then(|n| n.attrs.tensor("value")).and_then(|t| uniform(t));
+        let fill = pad.fill.unwrap_or(0.0);
+        let moving: Vec<usize> = (0..n.operands.len()).filter(|&i| constant(n.operands[i]).is_none()).collect();
+        let [x] = *moving else { return Err(why()) };
+        let at = |x0: f64| -> Option<f64> {
+            let value = |i: usize| if i == x { Some(x0) } else { constant(n.operands[i]) };
+            let of = |i: usize| value(i).map(crate::kernel_eval::Value::F);
+            let v = match s {
+                Scalar::Unary(u) => crate::kernel_eval::unary(u, of(0)?, d),
+                Scalar::Binary(b) => crate::kernel_eval::binary(b, of(0)?, of(1)?, d),
+                Scalar::Cast => of(0)?,
+                _ => return None,
+            };
+            if let crate::kernel_eval::Value::F(v) = v { Some(v) } else { None }
+        };
+        let same = |x: &f64| d.is_float() && at(*x).is_some_and(|v| v.to_bits() == fill.to_bits());
+        let Some(inner) = [fill, -fill, 0.0].into_iter().find(same) else { return Err(why()) };
+        let (pad, none) = (Padding { guards: pad.guards.clone(), fill: Some(inner) }, Padding::default());
+        let mut args = vec![];
+        for (i, &o) in n.operands.iter().enumerate() {
+            let to = broadcast_index(index, &static_shape(self.g, o)?);
+            args.push(self.point(o, &to, if i == x { &pad } else { &none })?);
+        }
+        Ok(self.add(Point::Op(s, args), d))
     }
 
     /// `out = Σ pieces`, each read as −0 outside its part: adding −0 keeps every bit of a float.
@@ -602,8 +665,11 @@ fn uniform(t: &crate::tensor::Tensor) -> Option<f64> {
 }
 
 mod contract;
+mod operand;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use contract::sum_type;
 
 // Used by the submodules.
 use Contract as ContractKind;

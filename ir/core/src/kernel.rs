@@ -90,28 +90,103 @@ pub struct Store {
     pub value: usize,
 }
 
-/// `out[b, m, n] = epilogue(Σ_k A[b, m, k] · B[b, n, k], extra reads at [b, m, n])`, each of b, m, n, k a list of extents.
+/// `out[b, m, n] = epilogue(Σ_k A[b, m, k] · B₀[b, n, k], Σ_k A · B₁, …, extra reads at [b, m, n])`, each of b, m, n, k a list of extents.
 ///
 /// matmul: m = rows, n = columns, k = the inner axis. Convolution: b = groups, m = output channels, n = batch and output pixels,
-/// k = input channels and taps; A = weights, B = input with its padding as guards.
+/// k = input channels and taps; A = weights, B = input with its padding as guards. Several B share A: gate and up of a gated network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ContractSpec {
     pub batch: Vec<u64>,
     pub m: Vec<u64>,
     pub n: Vec<u64>,
     pub k: Vec<u64>,
-    /// Over `batch ++ m ++ k`.
-    pub a: Access,
-    /// Over `batch ++ n ++ k`.
-    pub b: Access,
-    /// Type of A and B elements; the sum is f32 (f64 for f64, i32 for integers).
+    /// Over `batch ++ m ++ k`; may be a row program along `k`.
+    pub a: Operand,
+    /// One sum each; over `batch ++ n ++ k`, point by point.
+    pub b: Vec<Operand>,
+    /// Type of A and B elements; the sums are f32 (f64 for f64, i32 for integers).
     pub dtype: DType,
     /// Extra reads, over `batch ++ m ++ n`.
     pub loads: Vec<Load>,
-    /// Input 0 is the sum, input i + 1 is `loads[i]`.
+    /// Inputs: the sums, then the loads.
     pub epilogue: Expr,
     /// Over `batch ++ m ++ n`.
     pub store: Access,
+}
+
+/// What a contraction multiplies, made on the way to the multiplier: a plain read, an expression of reads (dequantised weights, rotary
+/// embedding), or a program along the row of `k` (a norm; softmax of a product, which makes the contraction an attention).
+///
+/// Values are, in order: the product's sum where there is one, the loads, the steps; as in [`Rows`], with `k` as the row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Operand {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub product: Option<Box<Product>>,
+    /// Each over all loops of the operand, also where `per_row` says that it does not change along `k`.
+    pub loads: Vec<Load>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<RowStep>,
+    /// The value that is multiplied, of the contraction's type.
+    pub value: usize,
+}
+
+/// `Σ_e A[b, m, e] · B[b, k, e]` as an element of another contraction's A: the scores of an attention.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Product {
+    /// Extents of `e`.
+    pub sum: Vec<u64>,
+    /// Over `batch ++ m ++ e`, point by point.
+    pub a: Operand,
+    /// Over `batch ++ k ++ e`, point by point.
+    pub b: Operand,
+    pub dtype: DType,
+}
+
+impl Operand {
+    /// A plain read.
+    pub fn read(access: Access, dtype: DType) -> Operand {
+        Operand { product: None, loads: vec![Load { access, dtype, per_row: false }], steps: vec![], value: 0 }
+    }
+    /// The access of a plain read.
+    pub fn plain(&self) -> Option<&Access> {
+        match self.loads.as_slice() {
+            [l] if self.product.is_none() && self.steps.is_empty() => Some(&l.access),
+            _ => None,
+        }
+    }
+    /// Its own reads, without the product's.
+    pub fn accesses(&self) -> impl Iterator<Item = &Access> {
+        self.loads.iter().map(|l| &l.access)
+    }
+    /// Number of values before the steps.
+    pub fn given(&self) -> usize {
+        usize::from(self.product.is_some()) + self.loads.len()
+    }
+    /// Whether an element needs the whole row: a reduction along `k`.
+    pub fn reduces(&self) -> bool {
+        self.steps.iter().any(|s| matches!(s, RowStep::Reduce { .. }))
+    }
+    /// Passes over the row before its elements are known: each level of reductions is one.
+    pub fn passes(&self) -> usize {
+        let mut level = vec![0; self.given()];
+        for s in &self.steps {
+            level.push(match s {
+                RowStep::Map { args, .. } => args.iter().map(|&a| level[a]).max().unwrap_or(0),
+                RowStep::Reduce { arg, .. } => level[*arg] + 1,
+            });
+        }
+        level.get(self.value).copied().unwrap_or(0)
+    }
+    /// Operations of the steps for each element.
+    pub fn flops(&self) -> u64 {
+        self.steps
+            .iter()
+            .map(|s| match s {
+                RowStep::Map { expr, .. } => expr.flops(),
+                RowStep::Reduce { .. } => 1,
+            })
+            .sum()
+    }
 }
 
 impl KernelSpec {
@@ -130,8 +205,11 @@ impl KernelSpec {
                     .sum()
             }
             Body::Contract(c) => {
-                let out: u64 = c.batch.iter().chain(&c.m).chain(&c.n).product();
-                out * (2 * c.k.iter().product::<u64>() + c.epilogue.flops())
+                let p = |v: &[u64]| v.iter().product::<u64>();
+                let (batch, m, n, k) = (p(&c.batch), p(&c.m), p(&c.n), p(&c.k));
+                let inner = c.a.product.as_ref().map_or(0, |i| 2 * p(&i.sum) + (i.a.flops() * m + i.b.flops() * k) * p(&i.sum) / (m * k));
+                let made = m * (c.a.flops() + inner) + n * c.b.iter().map(Operand::flops).sum::<u64>();
+                batch * (m * n * (2 * k * c.b.len() as u64 + c.epilogue.flops()) + k * made)
             }
         }
     }

@@ -296,6 +296,38 @@ pub fn eval(spec: &KernelSpec, inputs: &[Tensor]) -> Result<Vec<Tensor>, SpecErr
         .collect()
 }
 
+/// Adds the steps' values to those given; a value has its elements along the row, or one for a scalar of the row.
+fn row_steps(steps: &[RowStep], values: &mut Vec<Vec<Value>>) -> Result<(), SpecError> {
+    for s in steps {
+        let new = match s {
+            RowStep::Map { expr: e, args } => {
+                let n = args.iter().map(|&a| values[a].len()).max().unwrap_or(1);
+                (0..n)
+                    .map(|i| expr(e, &args.iter().map(|&a| values[a][if values[a].len() == 1 { 0 } else { i }]).collect::<Vec<_>>()))
+                    .collect()
+            }
+            RowStep::Reduce { monoid, arg, dtype } => {
+                let wide = if matches!(dtype, DType::F16 | DType::BF16) { DType::F32 } else { *dtype };
+                let op = match monoid {
+                    Monoid::Sum => Binary::Add,
+                    Monoid::Prod => Binary::Mul,
+                    Monoid::Max => Binary::Max,
+                    Monoid::Min => Binary::Min,
+                    Monoid::And => Binary::And,
+                    Monoid::Or => Binary::Or,
+                };
+                // f64 all along, so that this is the exact side of a comparison.
+                let keep = if wide.is_float() { DType::F64 } else { wide };
+                let mut it = values[*arg].iter().copied();
+                let first = it.next().ok_or_else(|| SpecError("an empty row".into()))?;
+                vec![fit(it.fold(first, |a, x| fit(binary(op, a, x, keep), keep)), *dtype)]
+            }
+        };
+        values.push(new);
+    }
+    Ok(())
+}
+
 fn rows(r: &Rows, memory: &Memory, out: &mut [Vec<Option<Value>>]) -> Result<(), SpecError> {
     let inner: Vec<Vec<i64>> = points(&r.inner).collect();
     for o in points(&r.outer) {
@@ -309,33 +341,7 @@ fn rows(r: &Rows, memory: &Memory, out: &mut [Vec<Option<Value>>]) -> Result<(),
                 full.iter().map(|p| memory.read(&l.access, l.dtype, p)).collect::<Result<_, _>>()?
             });
         }
-        for s in &r.steps {
-            let new = match s {
-                RowStep::Map { expr: e, args } => {
-                    let n = args.iter().map(|&a| values[a].len()).max().unwrap_or(1);
-                    (0..n)
-                        .map(|i| expr(e, &args.iter().map(|&a| values[a][if values[a].len() == 1 { 0 } else { i }]).collect::<Vec<_>>()))
-                        .collect()
-                }
-                RowStep::Reduce { monoid, arg, dtype } => {
-                    let wide = if matches!(dtype, DType::F16 | DType::BF16) { DType::F32 } else { *dtype };
-                    let op = match monoid {
-                        Monoid::Sum => Binary::Add,
-                        Monoid::Prod => Binary::Mul,
-                        Monoid::Max => Binary::Max,
-                        Monoid::Min => Binary::Min,
-                        Monoid::And => Binary::And,
-                        Monoid::Or => Binary::Or,
-                    };
-                    // f64 all along, so that this is the exact side of a comparison.
-                    let keep = if wide.is_float() { DType::F64 } else { wide };
-                    let mut it = values[*arg].iter().copied();
-                    let first = it.next().ok_or_else(|| SpecError("an empty row".into()))?;
-                    vec![fit(it.fold(first, |a, x| fit(binary(op, a, x, keep), keep)), *dtype)]
-                }
-            };
-            values.push(new);
-        }
+        row_steps(&r.steps, &mut values)?;
         for s in &r.stores {
             let v = &values[s.value];
             if s.access.strides.len() == o.len() && !(v.len() > 1 && r.inner.is_empty()) && v.len() == 1 {
@@ -350,21 +356,47 @@ fn rows(r: &Rows, memory: &Memory, out: &mut [Vec<Option<Value>>]) -> Result<(),
     Ok(())
 }
 
+/// The elements of an operand's row: at `lead` (batch and own loops), along all points of `k`.
+fn operand(o: &Operand, memory: &Memory, lead: &[&[i64]], k: &[Vec<i64>], products: Vec<Value>) -> Result<Vec<Value>, SpecError> {
+    let full: Vec<Vec<i64>> = k.iter().map(|k| [lead.concat(), k.clone()].concat()).collect();
+    let mut values: Vec<Vec<Value>> = if o.product.is_some() { vec![products] } else { vec![] };
+    for l in &o.loads {
+        values.push(full.iter().map(|p| memory.read(&l.access, l.dtype, p)).collect::<Result<_, _>>()?);
+    }
+    row_steps(&o.steps, &mut values)?;
+    let v = values.swap_remove(o.value);
+    Ok(if v.len() == 1 { vec![v[0]; k.len()] } else { v })
+}
+
+fn sum(dtype: DType, a: &[Value], b: &[Value]) -> Value {
+    if dtype.is_float() {
+        Value::F(a.iter().zip(b).map(|(x, y)| x.f() * y.f()).sum())
+    } else {
+        Value::I(a.iter().zip(b).fold(0, |s, (x, y)| s.wrapping_add(x.i().wrapping_mul(y.i()))))
+    }
+}
+
 fn contract(c: &ContractSpec, memory: &Memory, out: &mut [Vec<Option<Value>>]) -> Result<(), SpecError> {
     let k: Vec<Vec<i64>> = points(&c.k).collect();
     let join = |parts: &[&[i64]]| parts.concat();
     for b in points(&c.batch) {
+        let right: Vec<Vec<Vec<Value>>> =
+            c.b.iter()
+                .map(|o| points(&c.n).map(|n| operand(o, memory, &[&b, &n], &k, vec![])).collect::<Result<_, _>>())
+                .collect::<Result<_, _>>()?;
         for m in points(&c.m) {
-            let a: Vec<Value> = k.iter().map(|k| memory.read(&c.a, c.dtype, &join(&[&b, &m, k]))).collect::<Result<_, _>>()?;
-            for n in points(&c.n) {
-                let int = !c.dtype.is_float();
-                let (mut sum, mut isum) = (0f64, 0i64);
-                for (x, k) in a.iter().zip(&k) {
-                    let y = memory.read(&c.b, c.dtype, &join(&[&b, &n, k]))?;
-                    if int { isum = isum.wrapping_add(x.i().wrapping_mul(y.i())) } else { sum += x.f() * y.f() }
+            let mut products = vec![];
+            if let Some(p) = &c.a.product {
+                let e: Vec<Vec<i64>> = points(&p.sum).collect();
+                let q = operand(&p.a, memory, &[&b, &m], &e, vec![])?;
+                for k in &k {
+                    products.push(fit(sum(p.dtype, &q, &operand(&p.b, memory, &[&b, k], &e, vec![])?), crate::form::sum_type(p.dtype)));
                 }
+            }
+            let a = operand(&c.a, memory, &[&b, &m], &k, products)?;
+            for (i, n) in points(&c.n).enumerate() {
                 let at = join(&[&b, &m, &n]);
-                let mut inputs = vec![if int { Value::I(isum) } else { Value::F(sum) }];
+                let mut inputs: Vec<Value> = right.iter().map(|r| sum(c.dtype, &a, &r[i])).collect();
                 for l in &c.loads {
                     inputs.push(memory.read(&l.access, l.dtype, &at)?);
                 }

@@ -64,6 +64,13 @@ fn check_types(spec: &KernelSpec) -> Result<(), Diagnostic> {
         Body::Contract(c) => {
             all.push(c.dtype);
             all.extend(steps(&c.epilogue));
+            let inner = c.a.product.iter().flat_map(|p| [&p.a, &p.b]);
+            for s in c.b.iter().chain([&c.a]).chain(inner).flat_map(|o| &o.steps) {
+                match s {
+                    RowStep::Map { expr, .. } => all.extend(steps(expr)),
+                    RowStep::Reduce { dtype, .. } => all.push(*dtype),
+                }
+            }
         }
     }
     match all.iter().find(|d| scalar::memory_ty(**d).is_none()) {
@@ -106,9 +113,14 @@ fn needs_wide(body: &Body) -> bool {
         }
         Body::Contract(c) => {
             let out = [&c.batch[..], &c.m, &c.n].concat();
-            let (a, b) = ([&c.batch[..], &c.m, &c.k].concat(), [&c.batch[..], &c.n, &c.k].concat());
-            let outs = c.loads.iter().map(|l| &l.access).chain(std::iter::once(&c.store)).map(|x| reach(x, &out)).max();
-            outs.unwrap_or(0).max(reach(&c.a, &a)).max(reach(&c.b, &b)).max(product(&[&out])).max(product(&[&c.k]))
+            let over = |o: &Operand, own: &[u64], k: &[u64]| {
+                let extents = [&c.batch[..], own, k].concat();
+                o.accesses().map(|a| reach(a, &extents)).max().unwrap_or(0)
+            };
+            let outs = c.loads.iter().map(|l| &l.access).chain(std::iter::once(&c.store)).map(|x| reach(x, &out)).max().unwrap_or(0);
+            let b = c.b.iter().map(|b| over(b, &c.n, &c.k)).max().unwrap_or(0);
+            let inner = c.a.product.as_ref().map_or(0, |p| over(&p.a, &c.m, &p.sum).max(over(&p.b, &c.k, &p.sum)));
+            [outs, over(&c.a, &c.m, &c.k), b, inner, product(&[&out]), product(&[&c.k])].into_iter().max().unwrap_or(0)
         }
     };
     // Room for the tiles' padding and for products on the way.
@@ -124,6 +136,11 @@ pub fn lower(spec: &KernelSpec, target: &TargetDef) -> Result<PtxKernel, Diagnos
     };
     let (ins, out_bufs) = (named("in", &spec.inputs)?, named("out", &spec.outputs)?);
     let outs: Vec<_> = out_bufs.iter().cloned().zip(spec.outputs.iter().map(|t| t.dtype)).collect();
+    if let Body::Contract(c) = &spec.body
+        && let Some(why) = contract::refused(c)
+    {
+        return Err(refuse(&spec.name, why));
+    }
     let wide = needs_wide(&spec.body);
     let scheduled = match &spec.body {
         Body::Rows(r) => rows::schedule(r, &ins, &outs, wide),

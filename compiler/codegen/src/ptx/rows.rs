@@ -602,7 +602,7 @@ fn shuffle(f: &mut Fun, v: Val, distance: i64) -> Val {
 }
 
 /// Combines one value per thread over a group of `warps` warps; every thread gets the result.
-fn across_group(f: &mut Fun, m: Monoid, d: DType, mut v: Val, lane: Val, warps: u64) -> Val {
+pub(super) fn across_group(f: &mut Fun, m: Monoid, d: DType, mut v: Val, lane: Val, warps: u64) -> Val {
     for distance in [16, 8, 4, 2, 1] {
         let other = shuffle(f, v, distance);
         v = scalar::combine(f, m, v, other, d);
@@ -634,7 +634,7 @@ fn across_group(f: &mut Fun, m: Monoid, d: DType, mut v: Val, lane: Val, warps: 
     all.unwrap_or(v)
 }
 
-/// A contraction as rows: one row per output, along `k`.
+/// A contraction of two plain reads as rows: one row per output, along `k`.
 pub(super) fn of_contract(c: &ContractSpec) -> Rows {
     use tahoma_core::scalar::{Binary, Expr, Step};
     let (nb, nm, nn, nk) = (c.batch.len(), c.m.len(), c.n.len(), c.k.len());
@@ -659,10 +659,10 @@ pub(super) fn of_contract(c: &ContractSpec) -> Rows {
         b
     };
     let sum = sum_type(c.dtype);
-    let mut loads = vec![
-        Load { access: place(&c.a, nb, nm), dtype: c.dtype, per_row: false },
-        Load { access: place(&c.b, nb + nm, nn), dtype: c.dtype, per_row: false },
-    ];
+    let read = |o: &Operand, first: usize, count: usize| {
+        o.loads.first().map(|l| Load { access: place(&l.access, first, count), dtype: c.dtype, per_row: false })
+    };
+    let mut loads: Vec<Load> = [read(&c.a, nb, nm), c.b.first().and_then(|b| read(b, nb + nm, nn))].into_iter().flatten().collect();
     loads.extend(c.loads.iter().map(|l| Load { per_row: true, ..l.clone() }));
     let mut product = Expr::default();
     let (x, y) = (product.push(Step::Input(0), c.dtype), product.push(Step::Input(1), c.dtype));

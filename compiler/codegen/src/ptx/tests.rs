@@ -762,3 +762,13 @@ fn compile_time() {
         );
     }
 }
+
+#[test]
+fn norms_and_attentions_are_one_kernel() {
+    for c in crate::fused::cases().into_iter().chain(crate::fused::quantised()) {
+        let spec = form(&c.graph, &c.name).unwrap_or_else(|e| panic!("{}: {e}", c.name));
+        assert!(matches!(spec.body, Body::Contract(_)));
+        let inputs = Random(c.name.len() as u64).tensors(&spec);
+        check(&spec, &inputs);
+    }
+}

@@ -4,12 +4,14 @@
 //! rows       partitions = one outer loop (128 at a time), free axis = the row; maps on Vector and Scalar, reductions on Vector
 //! taps       short rows (pooling, depthwise): one pass over a tile of outputs per tap
 //! contract   K on partitions of both operands, PSUM accumulates over K tiles and taps, epilogue on the way out
+//! operand    what a contraction multiplies: reads, expressions, and whole rows (norms, attention)
 //! ```
 //!
 //! Every affine access is a DMA pattern; padding is a memset and a smaller DMA. Tiles are double buffered by the scheduler of the
 //! machine's own tools; here one iteration's tiles must fit half of SBUF.
 
 mod contract;
+mod operand;
 mod rows;
 mod scalar;
 mod tile;
@@ -98,6 +100,15 @@ fn count(body: &[trn2::Stmt]) -> usize {
             _ => 0,
         })
         .sum()
+}
+
+/// Bytes of a partition that a contraction's row program takes: every value along the whole row, and its turned tiles.
+pub fn row_bytes(c: &tahoma_core::kernel::ContractSpec) -> usize {
+    if c.a.product.is_none() && !c.a.reduces() {
+        return 0;
+    }
+    let width = c.k.iter().product::<u64>() as usize;
+    width * 4 * (c.a.given() + rows::step_tiles(&c.a.steps) + 2)
 }
 
 /// Roofline time of one core.

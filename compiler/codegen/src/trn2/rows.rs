@@ -32,15 +32,18 @@ pub(super) fn build(b: &mut Builder, args: &Arguments, r: &Rows) -> Lower<()> {
 
 /// Tiles that live at once in one iteration, as a bound: every load and every step of every expression.
 fn tile_count(r: &Rows) -> usize {
-    let steps: usize = r
-        .steps
+    r.loads.len() + step_tiles(&r.steps) + 1
+}
+
+/// The same for steps alone.
+pub(super) fn step_tiles(steps: &[RowStep]) -> usize {
+    steps
         .iter()
         .map(|s| match s {
             RowStep::Map { expr, .. } => expr.steps.len() * 2,
             RowStep::Reduce { .. } => 1,
         })
-        .sum();
-    r.loads.len() + steps + 1
+        .sum()
 }
 
 /// Which loop goes on partitions and which along the free axis: the last loops fill the width, the one before takes partitions.
@@ -328,6 +331,23 @@ fn depends_on_reduce(r: &Rows, value: usize) -> bool {
     }
 }
 
+/// Runs maps and reductions on the values so far, one row per partition.
+pub(super) fn row_steps(e: &mut Emitter, all: &[RowStep], values: &mut Vec<Val>) -> Lower<()> {
+    for s in all {
+        match s {
+            RowStep::Map { .. } => steps(e, std::slice::from_ref(s), values)?,
+            RowStep::Reduce { monoid, arg, dtype } => {
+                let x = e.widen(&values[*arg].clone(), DType::F32)?;
+                let v = reduce(e, *monoid, &x)?;
+                let mut v = Some(Val::Scalar(v));
+                round_to(e, &mut v, *dtype)?;
+                values.extend(v);
+            }
+        }
+    }
+    Ok(())
+}
+
 /// One row per partition, the whole row along the free axis.
 fn rows(b: &mut Builder, args: &Arguments, r: &Rows) -> Lower<()> {
     if let Some(r) = at_least_one_loop(r) {
@@ -369,18 +389,7 @@ fn rows(b: &mut Builder, args: &Arguments, r: &Rows) -> Lower<()> {
                 values.push(Val::Tile(t));
             }
         }
-        for s in &r.steps {
-            match s {
-                RowStep::Map { .. } => steps(&mut e, std::slice::from_ref(s), &mut values)?,
-                RowStep::Reduce { monoid, arg, dtype } => {
-                    let x = e.widen(&values[*arg].clone(), DType::F32)?;
-                    let v = reduce(&mut e, *monoid, &x)?;
-                    let mut v = Some(Val::Scalar(v));
-                    round_to(&mut e, &mut v, *dtype)?;
-                    values.extend(v);
-                }
-            }
-        }
+        row_steps(&mut e, &r.steps, &mut values)?;
         for s in &r.stores {
             if row[s.value] {
                 write(&mut e, args, s, &values, &all, &wide)?;

@@ -43,27 +43,29 @@ impl Case {
     }
     fn check_within(mut self, out: ValueId, bound: f64) -> String {
         self.b.output("y", out);
-        let g = self.b.finish();
-        let spec = form::form(&g, "k").unwrap_or_else(|e| panic!("{e}"));
-        let want = kernel_eval::eval(&spec, &self.inputs).unwrap_or_else(|e| panic!("{e}"));
-        let k = lower(&spec, "a test").unwrap_or_else(|d| panic!("{d}"));
-        let program = trn2::parse::parse(&k.nki).unwrap_or_else(|e| panic!("{e:?}\n{}", k.nki));
-        assert_eq!(program, k.program);
-        let bytes: Vec<Vec<u8>> = self.inputs.iter().map(Tensor::to_bytes).collect();
-        let args: Vec<HbmTensor> = self
-            .inputs
-            .iter()
-            .zip(&bytes)
-            .zip(&program.params)
-            .map(|((_, b), p)| HbmTensor { dtype: p.dtype, shape: p.shape.clone(), data: b.as_slice().into() })
-            .collect();
-        let got = simulate(&program, &args, &Options::default()).unwrap_or_else(|f| panic!("{f}\n{}", k.nki));
-        let got = Tensor::from_bytes(want[0].dtype(), want[0].shape(), &got.outputs[0].data).expect("as many bytes");
-        for (i, (a, b)) in got.to_f64s().iter().zip(want[0].to_f64s()).enumerate() {
-            assert!((a - b).abs() <= bound * (1.0 + b.abs()), "element {i}: {a} but {b}\n{}", k.nki);
-        }
-        k.nki
+        check_graph(&self.b.finish(), &self.inputs, bound)
     }
+}
+
+fn check_graph(g: &tahoma_core::Graph, inputs: &[Tensor], bound: f64) -> String {
+    let spec = form::form(g, "k").unwrap_or_else(|e| panic!("{e}"));
+    let want = kernel_eval::eval(&spec, inputs).unwrap_or_else(|e| panic!("{e}"));
+    let k = lower(&spec, "a test").unwrap_or_else(|d| panic!("{d}"));
+    let program = trn2::parse::parse(&k.nki).unwrap_or_else(|e| panic!("{e:?}\n{}", k.nki));
+    assert_eq!(program, k.program);
+    let bytes: Vec<Vec<u8>> = inputs.iter().map(Tensor::to_bytes).collect();
+    let args: Vec<HbmTensor> = inputs
+        .iter()
+        .zip(&bytes)
+        .zip(&program.params)
+        .map(|((_, b), p)| HbmTensor { dtype: p.dtype, shape: p.shape.clone(), data: b.as_slice().into() })
+        .collect();
+    let got = simulate(&program, &args, &Options::default()).unwrap_or_else(|f| panic!("{f}\n{}", k.nki));
+    let got = Tensor::from_bytes(want[0].dtype(), want[0].shape(), &got.outputs[0].data).expect("as many bytes");
+    for (i, (a, b)) in got.to_f64s().iter().zip(want[0].to_f64s()).enumerate() {
+        assert!((a - b).abs() <= bound * (1.0 + b.abs()), "element {i}: {a} but {b}\n{}", k.nki);
+    }
+    k.nki
 }
 
 fn a() -> Attrs {
@@ -227,5 +229,29 @@ fn long_sums_keep_their_digits() {
         let m = c.op("reduce_mean", &[x], a().with("axes", vec![1]).with("keepdims", false));
         let nki = c.check_within(m, 3e-7);
         assert_eq!(nki.matches("tensor_reduce").count() > 2, n >= 64, "{n}");
+    }
+}
+
+#[test]
+fn norms_and_attentions_are_one_kernel() {
+    let mut seed = 3u64;
+    let mut unit = || {
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (seed >> 33) as f64 / (1u64 << 31) as f64 * 2.0 - 1.0
+    };
+    for c in crate::fused::cases() {
+        let mut bound = 2e-5;
+        let mut inputs = vec![];
+        for p in &c.graph.inputs {
+            let t = c.graph.ty(p.value);
+            let shape = t.shape.to_static().unwrap();
+            let n: usize = shape.iter().product();
+            if t.dtype == DType::BF16 {
+                bound = 2e-2;
+            }
+            let v: Vec<f64> = (0..n).map(|_| unit()).collect();
+            inputs.push(Tensor::from_f64s(t.dtype, &shape, &v));
+        }
+        check_graph(&c.graph, &inputs, bound);
     }
 }

@@ -1,5 +1,6 @@
-//! Contractions: matmul and convolution with an elementwise epilogue.
+//! Contractions: matmul and convolution with an elementwise epilogue; several may share their first operand.
 
+use super::operand::depends;
 use super::*;
 
 impl Former<'_> {
@@ -10,35 +11,49 @@ impl Former<'_> {
         if kind == ContractKind::Conv && self.is_depthwise(n)? {
             return self.depthwise(n, index, d);
         }
-        if self.reduced.is_some() {
-            return stop("a reduction beside a contraction");
+        match self.within {
+            Some(Within::Points) => return stop(format!("{} before a contraction", n.op.name)),
+            None if self.reduced.is_some() => return stop("a reduction beside a contraction"),
+            _ => {}
         }
         let sum_type = sum_type(g.ty(n.operands[0]).dtype);
-        if let Some(c) = &self.contract {
-            if c.node != ni || c.index != *index {
-                return stop("two contractions");
-            }
-        } else {
-            let parts = match kind {
-                ContractKind::MatMul => self.matmul(ni, index)?,
-                ContractKind::Conv => self.conv(ni, index)?,
-            };
-            self.contract = Some(parts);
-        }
-        let p = self.add(Point::Sum, sum_type);
+        let at = (ni, index.clone());
+        let known = self.contract.as_ref().and_then(|c| c.nodes.iter().position(|x| *x == at));
+        let i = match known {
+            Some(i) => i,
+            None => self.new_contraction(ni, kind, index)?,
+        };
+        let p = self.add(Point::Sum(i), sum_type);
         Ok(if sum_type == d { p } else { self.add(Point::Op(Scalar::Cast, vec![p]), d) })
     }
 
-    /// A pure read of an operand: moves down to an argument.
-    fn read(&self, v: ValueId, index: &Index, pad: &Padding) -> Result<Access, Stop> {
-        let Some(ni) = self.producers[v.index()] else { return self.access(v, index, pad) };
-        match self.through_move(&self.g.nodes[ni], index, pad)? {
-            Some((v, index, pad)) => self.read(v, &index, &pad),
-            None => stop(format!("{} before a contraction", self.g.nodes[ni].op.name)),
+    /// The first contraction, or one more that shares A with it; its place among the sums.
+    fn new_contraction(&mut self, ni: usize, kind: ContractKind, index: &Index) -> Result<usize, Stop> {
+        let old = self.contract.take();
+        let again = old.as_ref().map(|c| c.k.clone());
+        if again.is_some() && (kind != ContractKind::MatMul || self.within.is_some()) {
+            return stop("two contractions");
         }
+        let mut parts = match kind {
+            ContractKind::MatMul => self.matmul(ni, index, again.as_deref())?,
+            ContractKind::Conv => self.conv(ni, index)?,
+        };
+        if let Some(mut c) = old {
+            let same = (&c.batch, &c.m, &c.n, &c.k, c.dtype) == (&parts.batch, &parts.m, &parts.n, &parts.k, parts.dtype) && c.a == parts.a;
+            if !same {
+                return stop("two contractions that do not share their first operand");
+            }
+            c.nodes.append(&mut parts.nodes);
+            c.b.append(&mut parts.b);
+            parts = c;
+        }
+        let i = parts.b.len() - 1;
+        self.contract = Some(parts);
+        Ok(i)
     }
 
-    fn matmul(&mut self, ni: usize, index: &Index) -> Result<ContractParts, Stop> {
+    /// `again`: the variables of `k` that an earlier contraction has.
+    fn matmul(&mut self, ni: usize, index: &Index, again: Option<&[usize]>) -> Result<ContractParts, Stop> {
         let g = self.g;
         let n = &g.nodes[ni];
         let (sa, sb) = (static_shape(g, n.operands[0])?, static_shape(g, n.operands[1])?);
@@ -47,7 +62,20 @@ impl Former<'_> {
         let at_m = if sa.len() > 1 { it.pop().unwrap_or_default() } else { Lin::default() };
         let batch = it;
         let kx = *sa.last().unwrap_or(&1);
-        let (k, at_k) = self.axis_vars(Axis::Inner(0), kx);
+        let (k, at_k) = match again {
+            Some(k) => {
+                let (mut lin, mut step) = (Lin::default(), 1);
+                for &v in k.iter().rev() {
+                    lin = lin.plus(&Lin::var(v, step));
+                    step *= self.vars[v].extent as i64;
+                }
+                if step as u64 != kx {
+                    return stop("contractions over different extents");
+                }
+                (k.to_vec(), lin)
+            }
+            None => self.axis_vars(if self.within.is_some() { Axis::Deep(0) } else { Axis::Inner(0) }, kx),
+        };
         let operand = |shape: &[u64], last: [&Lin; 2]| -> Index {
             if shape.len() == 1 {
                 return vec![at_k.clone()];
@@ -60,11 +88,12 @@ impl Former<'_> {
         let ia = operand(&sa, [&at_m, &at_k]);
         let ib = operand(&sb, [&at_k, &at_n]);
         let mut parts = self.classes(&batch, &[&at_m], &[&at_n])?;
-        parts.node = ni;
-        parts.index = index.clone();
+        parts.nodes = vec![(ni, index.clone())];
+        let none = Padding::default();
+        let rows = if self.within.is_some() { Within::Points } else { Within::Rows };
+        parts.a = self.operand(n.operands[0], &ia, &none, &k, rows)?;
+        parts.b = vec![self.operand(n.operands[1], &ib, &none, &k, Within::Points)?];
         parts.k = k;
-        parts.a = self.read(n.operands[0], &ia, &Padding::default())?;
-        parts.b = self.read(n.operands[1], &ib, &Padding::default())?;
         parts.dtype = g.ty(n.operands[0]).dtype;
         Ok(parts)
     }
@@ -115,11 +144,10 @@ impl Former<'_> {
         let ix: Index = [index[0].clone(), channel].into_iter().chain(spatial.iter().cloned()).collect();
         let iw: Index = [index[1].clone(), at_c.clone()].into_iter().chain(taps.iter().cloned()).collect();
         let mut parts = self.classes(&[at_g], &[&at_m], &index.iter().take(1).chain(&index[2..]).collect::<Vec<_>>())?;
-        parts.node = ni;
-        parts.index = index.clone();
+        parts.nodes = vec![(ni, index.clone())];
+        parts.a = self.operand(n.operands[1], &iw, &Padding::default(), &k, Within::Points)?;
+        parts.b = vec![self.operand(n.operands[0], &ix, &pad, &k, Within::Points)?];
         parts.k = k;
-        parts.a = self.read(n.operands[1], &iw, &Padding::default())?;
-        parts.b = self.read(n.operands[0], &ix, &pad)?;
         parts.dtype = g.ty(n.operands[0]).dtype;
         Ok(parts)
     }
@@ -140,8 +168,8 @@ impl Former<'_> {
         if all.len() != count {
             return stop("one loop walks two axes of a contraction");
         }
-        let none = Access { buffer: 0, offset: 0, strides: vec![], guards: vec![], fill: 0.0 };
-        Ok(ContractParts { node: 0, index: vec![], batch: b, m, n, k: vec![], a: none.clone(), b: none, dtype: DType::F32 })
+        let none = OperandParts { product: None, loads: vec![], steps: vec![], value: 0 };
+        Ok(ContractParts { nodes: vec![], batch: b, m, n, k: vec![], a: none, b: vec![], dtype: DType::F32 })
     }
 
     /// One input channel per output channel: a sum over taps, without the reuse that makes a contraction worth its tiles.
@@ -192,12 +220,13 @@ impl Former<'_> {
         if covered != out_vars {
             return stop("the output is wider than the contraction");
         }
-        // A batch loop that one operand ignores is a loop of the other's rows: more of them share a tile.
-        let still = |a: &Access, v: usize| {
-            a.strides.get(v).copied().unwrap_or(0) == 0 && a.guards.iter().all(|g| g.coeffs.get(v).copied().unwrap_or(0) == 0)
-        };
-        let (into_m, rest): (Vec<usize>, Vec<usize>) = c.batch.iter().partition(|&&v| still(&c.b, v));
-        let (into_n, rest): (Vec<usize>, Vec<usize>) = rest.into_iter().partition(|&v| still(&c.a, v));
+        // A batch loop that one operand ignores is a loop of the other's rows: more of them share a tile. The keys of a product are on
+        // B's side: rows of one tile share them.
+        let still = |o: &OperandParts, v: usize| o.accesses().all(|a| !depends(a, v));
+        let keys = |v: usize| c.a.product.as_ref().is_none_or(|p| still(&p.b, v));
+        let all_b = |v: usize| c.b.iter().all(|b| still(b, v)) && keys(v);
+        let (into_m, rest): (Vec<usize>, Vec<usize>) = c.batch.iter().partition(|&&v| all_b(v));
+        let (into_n, rest): (Vec<usize>, Vec<usize>) = rest.into_iter().partition(|&v| still(&c.a, v) && keys(v));
         c.m.splice(0..0, into_m);
         c.n.splice(0..0, into_n);
         c.batch = rest;
@@ -216,10 +245,10 @@ impl Former<'_> {
         }
         for (i, (p, d)) in self.points.iter().enumerate().filter(|(i, _)| live[*i]) {
             let step = match p {
-                Point::Sum => Step::Input(0),
+                Point::Sum(i) => Step::Input(*i),
                 Point::Load(l) => {
                     used_loads.push(*l);
-                    Step::Input(used_loads.len())
+                    Step::Input(c.b.len() + used_loads.len() - 1)
                 }
                 Point::Const(v) => Step::Const(*v),
                 Point::Op(s, args) => rows::step(*s, &args.iter().map(|a| at[a]).collect::<Vec<_>>()),
@@ -234,19 +263,23 @@ impl Former<'_> {
         }
         let store = self.store(index, values[0], 0)?;
         let outer: Vec<usize> = c.batch.iter().chain(&c.m).chain(&c.n).copied().collect();
-        let with_k = |a: &[usize]| c.batch.iter().chain(a).chain(&c.k).copied().collect::<Vec<_>>();
+        let with = |a: &[usize], b: &[usize]| c.batch.iter().chain(a).chain(b).copied().collect::<Vec<_>>();
         let loads = used_loads
             .iter()
             .map(|&l| Load { access: rows::project(&self.loads[l].0, &outer), dtype: self.loads[l].1, per_row: false })
             .collect();
         let extents = |v: &[usize]| v.iter().map(|&i| self.vars[i].extent).collect::<Vec<_>>();
+        let product = c.a.product.as_ref().map(|p| {
+            let (a, b) = (p.a.over(&with(&c.m, &p.sum)), p.b.over(&with(&c.k, &p.sum)));
+            Box::new(Product { sum: extents(&p.sum), a, b, dtype: p.dtype })
+        });
         let mut spec = ContractSpec {
             batch: extents(&c.batch),
             m: extents(&c.m),
             n: extents(&c.n),
             k: extents(&c.k),
-            a: rows::project(&c.a, &with_k(&c.m)),
-            b: rows::project(&c.b, &with_k(&c.n)),
+            a: Operand { product, ..c.a.over(&with(&c.m, &c.k)) },
+            b: c.b.iter().map(|b| b.over(&with(&c.n, &c.k))).collect(),
             dtype: c.dtype,
             loads,
             epilogue: expr_of(steps),
@@ -258,7 +291,7 @@ impl Former<'_> {
 }
 
 /// The type sums of products of `d` are kept in.
-pub(super) fn sum_type(d: DType) -> DType {
+pub(crate) fn sum_type(d: DType) -> DType {
     match d {
         DType::F64 => DType::F64,
         d if d.is_float() => DType::F32,

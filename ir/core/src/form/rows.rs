@@ -2,6 +2,18 @@
 
 use super::*;
 
+/// Points as a program along the row.
+pub(super) struct RowProgram {
+    pub(super) product: bool,
+    /// Loads of the former that it reads, in order.
+    pub(super) loads: Vec<usize>,
+    pub(super) steps: Vec<RowStep>,
+    /// Value of each point that has one.
+    pub(super) value: HashMap<usize, usize>,
+    /// Whether each point changes along the row.
+    pub(super) row: Vec<bool>,
+}
+
 /// A scalar op over earlier steps.
 pub(super) fn step(s: Scalar, a: &[usize]) -> Step {
     match s {
@@ -51,6 +63,8 @@ impl Former<'_> {
         for (i, (p, _)) in self.points.iter().enumerate() {
             row[i] = match p {
                 Point::Load(l) => !self.per_row(*l),
+                // The product of an operand's row.
+                Point::Sum(_) => true,
                 Point::Op(_, args) => args.iter().any(|&a| row[a]),
                 _ => false,
             };
@@ -58,13 +72,15 @@ impl Former<'_> {
         row
     }
 
-    fn per_row(&self, load: usize) -> bool {
+    pub(super) fn per_row(&self, load: usize) -> bool {
         let a = &self.loads[load].0;
         let at = |v: &[i64], i: usize| v.get(i).copied().unwrap_or(0);
         self.inner.iter().all(|&i| at(&a.strides, i) == 0 && a.guards.iter().all(|g| at(&g.coeffs, i) == 0))
     }
 
-    pub(super) fn finish_rows(self, name: &str, outer: &[usize], index: &Index, roots: &[usize]) -> Result<KernelSpec, Stop> {
+    /// The points that `roots` need, as a program along the row: which loads it has, its steps, and the value of each point. A row's
+    /// product is value 0.
+    pub(super) fn program(&self, roots: &[usize]) -> Result<RowProgram, Stop> {
         let row = self.row_points();
         let n = self.points.len();
         let mut live = vec![false; n];
@@ -130,22 +146,29 @@ impl Former<'_> {
                 }
             }
         }
-        // Values: loads first, then steps.
+        // Values: the product, the loads, then steps.
         let used: Vec<usize> = (0..self.loads.len()).filter(|&l| (0..n).any(|p| live[p] && self.points[p].0 == Point::Load(l))).collect();
+        let product = (0..n).any(|p| live[p] && matches!(self.points[p].0, Point::Sum(_)));
+        let first = usize::from(product);
         let mut value: HashMap<usize, usize> = HashMap::new();
         for p in (0..n).filter(|&p| live[p]) {
-            if let Point::Load(l) = self.points[p].0
-                && let Some(i) = used.iter().position(|&u| u == l)
-            {
-                value.insert(p, i);
+            match self.points[p].0 {
+                Point::Load(l) => {
+                    if let Some(i) = used.iter().position(|&u| u == l) {
+                        value.insert(p, first + i);
+                    }
+                }
+                Point::Sum(_) => {
+                    value.insert(p, 0);
+                }
+                _ => {}
             }
         }
         let mut steps = vec![];
         for p in (0..n).filter(|&p| live[p]) {
             let new = match &self.points[p].0 {
                 Point::Reduce(m, a) => RowStep::Reduce { monoid: *m, arg: value[a], dtype: self.points[p].1 },
-                Point::Load(_) => continue,
-                Point::Sum => return stop("a contraction in a row"),
+                Point::Load(_) | Point::Sum(_) => continue,
                 _ if !own[p] => continue,
                 _ => {
                     let (expr, args) = self.expression(p, &value);
@@ -153,7 +176,15 @@ impl Former<'_> {
                 }
             };
             steps.push(new);
-            value.insert(p, used.len() + steps.len() - 1);
+            value.insert(p, first + used.len() + steps.len() - 1);
+        }
+        Ok(RowProgram { product, loads: used, steps, value, row })
+    }
+
+    pub(super) fn finish_rows(self, name: &str, outer: &[usize], index: &Index, roots: &[usize]) -> Result<KernelSpec, Stop> {
+        let RowProgram { product, loads: used, steps, value, row } = self.program(roots)?;
+        if product {
+            return stop("a contraction in a row");
         }
         let all: Vec<usize> = outer.iter().chain(&self.inner).copied().collect();
         let loads = used
@@ -253,43 +284,54 @@ fn collapse_rows(r: &mut Rows) {
     }
 }
 
-/// The same for the four loop groups of a contraction.
+/// The same for the loop groups of a contraction: batch, m, n, k, and the loops that A's product sums over.
 pub(super) fn collapse_contract(c: &mut ContractSpec) {
-    let (nb, nm, nn, nk) = (c.batch.len(), c.m.len(), c.n.len(), c.k.len());
-    // Each group with its place in A, B and the epilogue's accesses.
-    for group in 0..4 {
-        let len = [nb, nm, nn, nk][group];
-        for i in (0..len.saturating_sub(1)).rev() {
-            let (nb, nm, nn) = (c.batch.len(), c.m.len(), c.n.len());
-            let (pa, pb, po) = match group {
-                0 => (Some(0), Some(0), Some(0)),
-                1 => (Some(nb), None, Some(nb)),
-                2 => (None, Some(nb), Some(nb + nm)),
-                _ => (Some(nb + nm), Some(nb + nn), None),
-            };
-            let dims = [&mut c.batch, &mut c.m, &mut c.n, &mut c.k];
-            let extent = dims[group][i + 1];
-            let ok = pa.is_none_or(|p| joins(&c.a, p + i, extent))
-                && pb.is_none_or(|p| joins(&c.b, p + i, extent))
-                && po.is_none_or(|p| joins(&c.store, p + i, extent) && c.loads.iter().all(|l| joins(&l.access, p + i, extent)));
+    for group in 0..4 + usize::from(c.a.product.is_some()) {
+        for i in (0..extents(c, group).map_or(0, |e| e.len()).saturating_sub(1)).rev() {
+            let Some(extent) = extents(c, group).map(|e| e[i + 1]) else { continue };
+            let mut ok = true;
+            sites(c, group, &mut |a, p| ok &= joins(a, p + i, extent));
             if !ok {
                 continue;
             }
-            if let Some(p) = pa {
-                drop_dim(&mut c.a, p + i);
+            sites(c, group, &mut |a, p| drop_dim(a, p + i));
+            if let Some(dims) = extents(c, group) {
+                dims[i + 1] *= dims[i];
+                dims.remove(i);
             }
-            if let Some(p) = pb {
-                drop_dim(&mut c.b, p + i);
-            }
-            if let Some(p) = po {
-                drop_dim(&mut c.store, p + i);
-                for l in &mut c.loads {
-                    drop_dim(&mut l.access, p + i);
-                }
-            }
-            let dims: &mut Vec<u64> = [&mut c.batch, &mut c.m, &mut c.n, &mut c.k][group];
-            dims[i + 1] *= dims[i];
-            dims.remove(i);
         }
+    }
+}
+
+fn extents(c: &mut ContractSpec, group: usize) -> Option<&mut Vec<u64>> {
+    match group {
+        0 => Some(&mut c.batch),
+        1 => Some(&mut c.m),
+        2 => Some(&mut c.n),
+        3 => Some(&mut c.k),
+        _ => c.a.product.as_mut().map(|p| &mut p.sum),
+    }
+}
+
+/// Every access that walks the loops of a group, with their first place in it.
+fn sites(c: &mut ContractSpec, group: usize, f: &mut dyn FnMut(&mut Access, usize)) {
+    let (nb, nm, nn, nk) = (c.batch.len(), c.m.len(), c.n.len(), c.k.len());
+    let mut of = |loads: &mut Vec<Load>, at: Option<usize>| {
+        if let Some(at) = at {
+            loads.iter_mut().for_each(|l| f(&mut l.access, at));
+        }
+    };
+    of(&mut c.a.loads, [Some(0), Some(nb), None, Some(nb + nm), None][group]);
+    for b in &mut c.b {
+        of(&mut b.loads, [Some(0), None, Some(nb), Some(nb + nn), None][group]);
+    }
+    if let Some(p) = &mut c.a.product {
+        of(&mut p.a.loads, [Some(0), Some(nb), None, None, Some(nb + nm)][group]);
+        of(&mut p.b.loads, [Some(0), None, None, Some(nb), Some(nb + nk)][group]);
+    }
+    let out = [Some(0), Some(nb), Some(nb + nm), None, None][group];
+    of(&mut c.loads, out);
+    if let Some(at) = out {
+        f(&mut c.store, at);
     }
 }

@@ -199,7 +199,7 @@ fn a_convolution_reads_its_padding_through_guards() {
     let y = c.op("add", &[y, b], a());
     let y = c.op("sigmoid", &[y], a());
     let spec = c.check(y);
-    assert_eq!((contract(&spec).m.as_slice(), contract(&spec).b.guards.len()), (&[4][..], 2));
+    assert_eq!((contract(&spec).m.as_slice(), contract(&spec).b[0].plain().map_or(0, |b| b.guards.len())), (&[4][..], 2));
 }
 
 #[test]
@@ -236,11 +236,103 @@ fn what_does_not_fit_says_why() {
     let mut c = Case::new();
     let (x, w, v) = (c.input(&[4, 4]), c.input(&[4, 4]), c.input(&[4, 4]));
     let m = c.op("matmul", &[x, w], a());
-    let y = c.op("matmul", &[m, v], a());
+    let y = c.op("matmul", &[v, m], a());
     assert_eq!(c.refused(y), "matmul before a contraction");
     let mut c = Case::new();
     let x = c.input(&[4, 4]);
     let r = c.op("reduce_sum", &[x], a().with("axes", vec![1]).with("keepdims", false));
     let y = c.op("reduce_sum", &[r], a().with("axes", vec![0]).with("keepdims", false));
     assert_eq!(c.refused(y), "a reduction of a reduced row");
+}
+
+#[test]
+fn a_norm_before_a_matmul_is_made_along_the_row() {
+    let mut c = Case::new();
+    let (x, g, b, w, bias) = (c.input(&[2, 5, 16]), c.input(&[16]), c.input(&[16]), c.input(&[16, 6]), c.input(&[6]));
+    let y = c.op("layer_norm", &[x, g, b], a().with("axis", 2).with("epsilon", 1e-5));
+    let y = c.op("matmul", &[y, w], a());
+    let y = c.op("add", &[y, bias], a());
+    let spec = c.check(y);
+    let k = contract(&spec);
+    assert_eq!((k.a.passes(), k.a.loads.len(), k.m.as_slice(), k.k.as_slice()), (2, 3, &[10][..], &[16][..]));
+}
+
+#[test]
+fn gate_and_up_share_their_row() {
+    let mut c = Case::new();
+    let (x, g, u, n) = (c.input(&[5, 8]), c.input(&[8, 6]), c.input(&[8, 6]), c.input(&[8]));
+    let x = c.op("rms_norm", &[x, n], a().with("axis", 1).with("epsilon", 1e-5));
+    let (g, u) = (c.op("matmul", &[x, g], a()), c.op("matmul", &[x, u], a()));
+    let g = c.op("silu", &[g], a());
+    let y = c.op("mul", &[g, u], a());
+    let spec = c.check(y);
+    assert_eq!((contract(&spec).b.len(), contract(&spec).a.passes()), (2, 1));
+    // Matrices side by side in one weight are two B as well.
+    let mut c = Case::new();
+    let (x, w) = (c.input(&[5, 8]), c.input(&[8, 12]));
+    let half = |at: i64| a().with("starts", vec![0, at]).with("sizes", vec![5, 6]).with("steps", vec![1, 1]);
+    let both = c.op("matmul", &[x, w], a());
+    let (g, u) = (c.op("slice", &[both], half(0)), c.op("slice", &[both], half(6)));
+    let g = c.op("sigmoid", &[g], a());
+    let y = c.op("mul", &[g, u], a());
+    assert_eq!(contract(&c.check(y)).b.len(), 2);
+}
+
+/// Heads of a joined projection, grouped queries, scale, mask and softmax: one kernel.
+#[test]
+fn attention_is_a_contraction_whose_row_is_a_product() {
+    let mut c = Case::new();
+    let (s, t, heads, groups, e) = (5, 7, 4usize, 2usize, 3);
+    let (q, k, v) = (c.input(&[1, s, heads * e]), c.input(&[1, t, groups * e]), c.input(&[1, t, groups * e]));
+    let mask = c.input(&[1, 1, s, t]);
+    let split = |c: &mut Case, x, n: usize, h: usize| {
+        let r = c.op("reshape", &[x], a().with("shape", vec![1, n as i64, h as i64, e as i64]));
+        c.op("transpose", &[r], a().with("perm", vec![0, 2, 1, 3]))
+    };
+    let (q, k, v) = (split(&mut c, q, s, heads), split(&mut c, k, t, groups), split(&mut c, v, t, groups));
+    let repeat = |c: &mut Case, x| {
+        let r = c.op("reshape", &[x], a().with("shape", vec![1, groups as i64, 1, t as i64, e as i64]));
+        let r = c.op("broadcast", &[r], a().with("shape", vec![1, groups as i64, (heads / groups) as i64, t as i64, e as i64]));
+        c.op("reshape", &[r], a().with("shape", vec![1, heads as i64, t as i64, e as i64]))
+    };
+    let (k, v) = (repeat(&mut c, k), repeat(&mut c, v));
+    let k = c.op("transpose", &[k], a().with("perm", vec![0, 1, 3, 2]));
+    let x = c.op("matmul", &[q, k], a());
+    let root = c.number(0.5);
+    let x = c.op("mul", &[x, root], a());
+    let x = c.op("add", &[x, mask], a());
+    let x = c.op("softmax", &[x], a().with("axis", 3));
+    let y = c.op("matmul", &[x, v], a());
+    let y = c.op("transpose", &[y], a().with("perm", vec![0, 2, 1, 3]));
+    let y = c.op("reshape", &[y], a().with("shape", vec![1, s as i64, (heads * e) as i64]));
+    let spec = c.check(y);
+    let k = contract(&spec);
+    let p = k.a.product.as_ref().expect("scores");
+    // Queries that share keys are rows of one tile.
+    assert_eq!((k.batch.as_slice(), k.m.iter().product::<u64>(), k.k.as_slice(), p.sum.as_slice()), (&[2][..], 10, &[7][..], &[3][..]));
+    assert_eq!(k.a.passes(), 2);
+}
+
+#[test]
+fn a_rotary_embedding_is_part_of_the_scores() {
+    let mut c = Case::new();
+    let (s, t, e) = (3, 5, 4usize);
+    let (q, k, v) = (c.input(&[2, s, e]), c.input(&[2, t, e]), c.input(&[2, t, e]));
+    let tables = [c.input(&[s, e]), c.input(&[s, e]), c.input(&[t, e]), c.input(&[t, e])];
+    let turned = |c: &mut Case, x, n: usize, cos, sin| {
+        let half = |at: i64| a().with("starts", vec![0, 0, at]).with("sizes", vec![2, n as i64, e as i64 / 2]).with("steps", vec![1, 1, 1]);
+        let (lo, hi) = (c.op("slice", &[x], half(0)), c.op("slice", &[x], half(e as i64 / 2)));
+        let hi = c.op("neg", &[hi], a());
+        let r = c.op("concat", &[hi, lo], a().with("axis", 2));
+        let (p, q) = (c.op("mul", &[x, cos], a()), c.op("mul", &[r, sin], a()));
+        c.op("add", &[p, q], a())
+    };
+    let (q, k) = (turned(&mut c, q, s, tables[0], tables[1]), turned(&mut c, k, t, tables[2], tables[3]));
+    let k = c.op("transpose", &[k], a().with("perm", vec![0, 2, 1]));
+    let x = c.op("matmul", &[q, k], a());
+    let x = c.op("softmax", &[x], a().with("axis", 2));
+    let y = c.op("matmul", &[x, v], a());
+    let spec = c.check(y);
+    let p = contract(&spec).a.product.as_ref().expect("scores");
+    assert_eq!((p.a.loads.len(), p.b.loads.len()), (5, 5));
 }
