@@ -26,7 +26,8 @@ pub(crate) fn block(size: Size, decode: bool) -> Program {
         Config { hidden: 2880, heads: 64, key_heads: 8, head: 64, experts: 32, chosen: 4, wide: 2880 },
         Config { hidden: 12, heads: 4, key_heads: 2, head: 4, experts: 6, chosen: 4, wide: 16 },
     );
-    let (tokens, total) = if decode { (1, size.pick(2048, 8)) } else { (size.pick(128, 5), size.pick(128, 5)) };
+    let total = if decode { size.pick(2048, 8) } else { size.pick(128, 8) };
+    let tokens = if decode { 1 } else { total };
     let mut n = Net::new(if decode { "gpt-oss-20b-decode" } else { "gpt-oss-20b-prefill" }, DType::BF16);
     let x = n.input("hidden_states", &[1, tokens, c.hidden]);
     let angles = ["cos", "sin"].map(|name| n.input(name, &[tokens, c.head / 2]));

@@ -20,7 +20,8 @@ pub(crate) fn block(size: Size, decode: bool) -> Program {
         Config { hidden: 4096, heads: 32, key_heads: 8, head: 128, wide: 14336 },
         Config { hidden: 16, heads: 4, key_heads: 2, head: 4, wide: 24 },
     );
-    let (tokens, total) = if decode { (1, size.pick(2048, 8)) } else { (size.pick(512, 5), size.pick(512, 5)) };
+    let total = if decode { size.pick(2048, 8) } else { size.pick(512, 8) };
+    let tokens = if decode { 1 } else { total };
     let mut n = Net::new(if decode { "llama3-8b-decode" } else { "llama3-8b-prefill" }, DType::BF16);
     let x = n.input("hidden_states", &[1, tokens, c.hidden]);
     let angles = ["cos", "sin"].map(|name| n.input(name, &[tokens, c.head]));

@@ -62,6 +62,75 @@ fn real_networks_have_the_published_parameters() {
     }
 }
 
+/// Multiply-adds of convolutions and matrix products.
+fn multiply_adds(p: &Program) -> u64 {
+    let main = p.main();
+    let dims = |v| main.ty(v).shape.to_static().unwrap();
+    let count = |n: &tahoma_core::Node| {
+        let per_result: usize = match n.op.name {
+            "conv" => dims(n.operands[1])[1..].iter().product(),
+            "matmul" => *dims(n.operands[0]).last().unwrap(),
+            _ => 0,
+        };
+        per_result as u64 * main.ty(n.results[0]).shape.elements().unwrap()
+    };
+    main.nodes.iter().map(count).sum()
+}
+
+#[test]
+fn classifiers_do_the_published_work() {
+    let published = [
+        ("resnet50", 4.09e9),
+        ("resnext50", 4.23e9),
+        ("vgg19", 19.63e9),
+        ("squeezenet", 0.349e9),
+        ("inception-v3", 5.71e9),
+        ("vit-b16", 17.56e9),
+    ];
+    for (name, want) in published {
+        let count = multiply_adds(&(find(name).unwrap().build)(Size::Real)) as f64;
+        println!("{name:20} {:6.3} G multiply-adds", count / 1e9);
+        assert!((count / want - 1.0).abs() < 0.01, "{name}: {count} multiply-adds, {want} published");
+    }
+}
+
+/// The elements from `start` to `end` of one axis.
+fn part(t: &Tensor, axis: usize, start: usize, end: usize) -> Tensor {
+    let (mut shape, mut offset) = (t.shape().to_vec(), t.offset());
+    shape[axis] = end - start;
+    offset += start * t.strides()[axis] as usize;
+    t.view(&shape, t.strides(), offset)
+}
+
+/// The last token of a prompt, decoded after the others, comes out as it does with them.
+#[test]
+fn decoding_continues_a_prompt() {
+    for name in ["llama3-8b", "gpt-oss-20b"] {
+        let [prefill, decode] = ["prefill", "decode"].map(|s| (find(&format!("{name}-{s}")).unwrap().build)(Size::Reduced));
+        let main = prefill.main();
+        let inputs: Vec<Tensor> = main.inputs.iter().map(|i| tensor(&i.name, main.ty(i.value), 1)).collect();
+        let store = Drawn(weights(&prefill).into_iter().collect());
+        let all = run(&prefill, Program::MAIN, &inputs, &store).unwrap();
+        let last = inputs[0].shape()[1] - 1;
+        let step = [
+            part(&inputs[0], 1, last, last + 1),
+            part(&inputs[1], 0, last, last + 1),
+            part(&inputs[2], 0, last, last + 1),
+            part(&inputs[3], 2, last, last + 1),
+            part(&all[1], 2, 0, last),
+            part(&all[2], 2, 0, last),
+        ];
+        for (i, t) in decode.main().inputs.iter().zip(&step) {
+            assert_eq!(decode.main().ty(i.value), &t.ty(), "{name}: {}", i.name);
+        }
+        let one = run(&decode, Program::MAIN, &step, &store).unwrap();
+        assert_eq!(weights(&prefill), weights(&decode));
+        assert_eq!(one[1].to_f64s(), all[1].to_f64s(), "{name}: keys");
+        assert_eq!(one[2].to_f64s(), all[2].to_f64s(), "{name}: values");
+        assert_eq!(one[0].to_f64s(), part(&all[0], 1, last, last + 1).to_f64s(), "{name}: hidden states");
+    }
+}
+
 #[test]
 fn reduced_networks_compute_finite_numbers() {
     for n in NETWORKS {
