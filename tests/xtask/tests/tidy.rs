@@ -31,12 +31,13 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("tahoma-cli", &["tahoma", "tahoma-core", "tahoma-runtime"]),
+    ("tahoma-nets", &["tahoma-core"]),
     ("xtask", &[]),
 ];
 
 /// Crates that must build in seconds and run anywhere: no MLIR, however far down.
 const WITHOUT_MLIR: &[&str] =
-    &["tahoma-core", "tahoma-machine", "tahoma-eqsat", "tahoma-frontend", "tahoma-sim", "tahoma-runtime", "xtask"];
+    &["tahoma-core", "tahoma-machine", "tahoma-eqsat", "tahoma-frontend", "tahoma-sim", "tahoma-runtime", "tahoma-nets", "xtask"];
 
 /// Files that may say `unsafe`: device drivers, mapped files.
 const UNSAFE: &[&str] = &["runtime/device/src/cuda.rs", "runtime/device/src/map.rs", "compiler/frontend/src/map.rs"];
