@@ -13,11 +13,12 @@ use tahoma_core::form;
 use tahoma_core::graph::OpRef;
 use tahoma_core::kernel::{self, KernelSpec, RowStep};
 use tahoma_core::op::{Kind, OpDef};
+use tahoma_core::types::{Dim, Shape as Shaped};
 use tahoma_core::{Attrs, Graph, Node as GraphNode, Origin, Port, TensorType, ValueId};
 
 /// Largest body, in ops other than constants, and most inputs: growth is bounded, and no back end wants more arguments.
-pub const MAX_OPS: usize = 24;
-pub const MAX_INPUTS: usize = 8;
+pub const MAX_OPS: usize = 48;
+pub const MAX_INPUTS: usize = 12;
 
 /// An operand inside a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -111,12 +112,15 @@ pub enum Shape {
     /// Reduces along rows.
     Rows,
     Contract,
+    /// Rows over a contraction (scores and their softmax): no kernel by itself, but the first operand of one.
+    Scores,
 }
 
-/// A body that is a kernel.
+/// A body that is a kernel, or the part of one that only a contraction completes.
 #[derive(Clone, Debug)]
 pub struct Formed {
     pub shape: Shape,
+    /// Infinite for such a part.
     pub ns: f64,
     pub spec: Arc<KernelSpec>,
 }
@@ -139,13 +143,44 @@ impl<'a> Former<'a> {
             return v.clone();
         }
         self.tried += 1;
-        let verdict = form::form(&body.graph("k", &[]), "k").ok().and_then(|spec| {
+        let graph = body.graph("k", &[]);
+        let whole = form::form(&graph, "k").ok().and_then(|spec| {
             let ns = self.target.kernel_ns(&spec).filter(|ns| ns.is_finite())?;
             Some(Formed { shape: shape_of(body, &spec), ns, spec: Arc::new(spec) })
         });
+        let verdict = whole.or_else(|| scores(graph));
         self.refused += usize::from(verdict.is_none());
         self.verdicts.insert(body.clone(), verdict.clone());
         verdict
+    }
+}
+
+/// Width of the matrix that a part is tried before.
+const PROBE: u64 = 16;
+
+/// Whether rows over a contraction can stand before another: tried with a matrix of no matter what width.
+fn scores(mut g: Graph) -> Option<Formed> {
+    if !g.nodes.iter().any(|n| matches!(n.op.kind, Kind::Contract(_))) {
+        return None;
+    }
+    let out = g.outputs.first()?.value;
+    let ty = g.ty(out).clone();
+    let k = ty.shape.0.last()?.clone();
+    let mut dims = ty.shape.0.clone();
+    *dims.last_mut()? = Dim::Known(PROBE);
+    let (w, y) = (ValueId(g.types.len() as u32), ValueId(g.types.len() as u32 + 1));
+    g.types.push(TensorType::new(ty.dtype, Shaped(vec![k, Dim::Known(PROBE)])));
+    g.types.push(TensorType::new(ty.dtype, Shaped(dims)));
+    g.inputs.push(Port { name: "w".into(), value: w });
+    let op = OpRef(tahoma_core::ops::find("matmul")?);
+    g.nodes.push(GraphNode { op, operands: vec![out, w], attrs: Attrs::new(), results: vec![y], origin: Arc::default() });
+    g.outputs[0].value = y;
+    let spec = form::form(&g, "k").ok()?;
+    match &spec.body {
+        kernel::Body::Contract(c) if c.a.product.is_some() && c.a.reduces() => {
+            Some(Formed { shape: Shape::Scores, ns: f64::INFINITY, spec: Arc::new(spec) })
+        }
+        _ => None,
     }
 }
 

@@ -224,7 +224,7 @@ pub fn price(net: &mut Net, former: &mut Former, target: &dyn TargetCost, uses: 
         for (k, n) in class.nodes.iter().enumerate() {
             ways.push(Way { ns: node_ns(net, class, n, target), needs: n.needs.clone(), what: What::Node(k as u32) });
         }
-        for c in &found {
+        for c in found.iter().filter(|c| c.formed.ns.is_finite()) {
             ways.push(Way { ns: c.formed.ns, needs: c.inputs.clone(), what: What::Kernel(c.clone()) });
         }
         let least =
@@ -343,17 +343,26 @@ fn kernels_of(net: &Net, class: usize, kernels: &[Vec<Arc<Candidate>>], costs: [
         let source = Source { class: class as u32, node: ni as u32 };
         // What may become of each operand.
         let mut choices: Vec<Vec<Pick>> = vec![];
-        for &k in &n.needs {
+        for (operand, &k) in n.needs.iter().enumerate() {
             let Some(t) = same_class_type(net, k) else { break };
             if let Some((a, s)) = uniform(net, k) {
                 choices.push(vec![Pick::Constant(a, t, s)]);
                 continue;
             }
             let mut picks = vec![Pick::Leaf(k, t)];
-            let takes = |c: &&Arc<Candidate>| !is_contract(def) || c.formed.shape == Shape::Move || is_depthwise(net, n);
-            // The best few, and moves in any case: they cost nothing to take in.
+            // A contraction takes expressions before it, and whole rows as its first operand.
+            let matmul = matches!(def.kind, Kind::Contract(Contract::MatMul));
+            let takes = |c: &&Arc<Candidate>| match c.formed.shape {
+                _ if !is_contract(def) || is_depthwise(net, n) => true,
+                Shape::Move => true,
+                Shape::Map => matmul || operand == 0,
+                Shape::Rows | Shape::Scores => matmul && operand == 0,
+                Shape::Contract => false,
+            };
+            // The best few, and moves in any case: they cost nothing to take in. A part of a kernel has no other use.
             let fits = kernels[k as usize].iter().filter(takes).enumerate();
-            picks.extend(fits.filter(|(i, c)| *i < TRY || c.formed.shape == Shape::Move).map(|(_, c)| Pick::Absorb(c)));
+            let always = |c: &Candidate| matches!(c.formed.shape, Shape::Move | Shape::Scores);
+            picks.extend(fits.filter(|(i, c)| *i < TRY || always(c)).map(|(_, c)| Pick::Absorb(c)));
             choices.push(picks);
         }
         if choices.len() != n.needs.len() {
@@ -416,14 +425,16 @@ fn kernels_of(net: &Net, class: usize, kernels: &[Vec<Arc<Candidate>>], costs: [
     }
     let least = found.iter().map(|f| f.1.body.nodes.len()).min().unwrap_or(0);
     let mut keep: Vec<Arc<Candidate>> = vec![];
-    let (mut small, mut moved) = (0, 0);
+    let (mut small, mut moved, mut parts) = (0, 0, 0);
     for (i, &f) in ranked.iter().enumerate() {
         let c = &found[f].1;
         let is_small = c.body.nodes.len() == least && small < 2;
         let is_move = c.formed.shape == Shape::Move && moved < 2;
-        if i < KEEP || is_small || is_move {
+        let is_part = c.formed.shape == Shape::Scores && parts < 2;
+        if (i < KEEP && c.formed.ns.is_finite()) || is_small || is_move || is_part {
             small += usize::from(is_small);
             moved += usize::from(is_move);
+            parts += usize::from(is_part);
             keep.push(c.clone());
         }
     }

@@ -52,11 +52,7 @@ pub fn improve(p: &Problem, way: Vec<u32>, steps: u64, stop: &dyn Fn() -> bool) 
             }
         }
     }
-    let ordered = p.classes.iter().enumerate().all(|(c, ways)| ways.iter().all(|w| w.needs.iter().all(|&k| (k as usize) < c)));
-    let mut s = Search { p, ordered, way, refs: vec![0; n], mark: vec![0; n], stamp: 0, steps: 0, journal: vec![] };
-    for &r in &p.roots {
-        s.take(r);
-    }
+    let mut s = Search::new(p, way);
     let mut better = true;
     while better {
         better = false;
@@ -66,6 +62,17 @@ pub fn improve(p: &Problem, way: Vec<u32>, steps: u64, stop: &dyn Fn() -> bool) 
             }
             s.journal.clear();
             better |= if s.refs[c as usize] > 0 { s.best_way(c) < -GAIN } else { s.way[c as usize] != NONE && s.adopt(c, &parents) };
+        }
+    }
+    s.answer()
+}
+
+/// One look at each class in use, the last first: its best way as things stand. What a greedy compiler does.
+pub fn sweep(p: &Problem, way: Vec<u32>) -> Answer {
+    let mut s = Search::new(p, way);
+    for c in (0..p.classes.len() as u32).rev() {
+        if s.refs[c as usize] > 0 {
+            s.best_way(c);
         }
     }
     s.answer()
@@ -123,6 +130,15 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
+    fn new(p: &'a Problem, way: Vec<u32>) -> Search<'a> {
+        let n = p.classes.len();
+        let ordered = p.classes.iter().enumerate().all(|(c, ways)| ways.iter().all(|w| w.needs.iter().all(|&k| (k as usize) < c)));
+        let mut s = Search { p, ordered, way, refs: vec![0; n], mark: vec![0; n], stamp: 0, steps: 0, journal: vec![] };
+        for &r in &p.roots {
+            s.take(r);
+        }
+        s
+    }
     fn now(&self, c: u32) -> &'a DagWay {
         let p: &'a Problem = self.p;
         &p.classes[c as usize][self.way[c as usize] as usize]

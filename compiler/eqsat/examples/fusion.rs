@@ -1,0 +1,62 @@
+//! Fusion of the benchmark networks: modelled time and HBM bytes of no fusion, greedy fusion and extraction, for both targets.
+//!
+//! `fusion [NAMES] [--kernels] [--reduced]`; `--kernels` lists the kernels of each program.
+
+use std::time::Instant;
+use tahoma_core::Program;
+use tahoma_eqsat::{Options, SM_90A, TRN2, optimize};
+use tahoma_nets::{NETWORKS, Size};
+
+/// The kernels that main calls, in order, by their ops.
+fn listing(p: &Program) -> Vec<String> {
+    let ops = |g: &tahoma_core::Graph| g.nodes.iter().map(|n| n.op.name).filter(|o| *o != "constant").collect::<Vec<_>>().join(" ");
+    let line = |n: &tahoma_core::Node| match n.attrs.func("callee") {
+        Some(f) => Some(format!("{f}: {} -> {}", ops(&p.functions[f]), p.main().ty(n.results[0]))),
+        None if matches!(n.op.name, "reshape" | "weight" | "constant") => None,
+        None => Some(format!("   {} -> {}", n.op.name, p.main().ty(n.results[0]))),
+    };
+    p.main().nodes.iter().filter_map(line).collect()
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (flags, names): (Vec<_>, Vec<_>) = args.iter().partition(|a| a.starts_with("--"));
+    let has = |f: &str| flags.iter().any(|x| *x == f);
+    let size = if has("--reduced") { Size::Reduced } else { Size::Real };
+    let mut gains: Vec<f64> = vec![];
+    for n in NETWORKS.iter().filter(|n| names.is_empty() || names.iter().any(|x| *x == n.name)) {
+        let p = (n.build)(size);
+        for target in [&TRN2, &SM_90A] {
+            let start = Instant::now();
+            let (q, r) = optimize(&p, &Options::new(target)).map_err(|d| d.to_string())?;
+            let took = start.elapsed().as_secs_f64();
+            gains.push(r.greedy_ns / r.chosen_ns);
+            println!(
+                "{:18} {:7} {:9.1} {:9.1} {:9.1} µs  {:5.1} %  {:4} kernels {:3} functions  {:6} nodes {:10} {:.2} s  host {:?}",
+                n.name,
+                target.name,
+                r.unfused_ns / 1e3,
+                r.greedy_ns / 1e3,
+                r.chosen_ns / 1e3,
+                100.0 * (r.greedy_ns / r.chosen_ns - 1.0),
+                r.launches,
+                r.functions,
+                r.e_nodes,
+                r.stopped,
+                took,
+                r.host_ops,
+            );
+            for f in &r.faults {
+                println!("  FAULT {f}");
+            }
+            if has("--kernels") {
+                listing(&q).iter().for_each(|l| println!("    {l}"));
+                println!("    {:?} tried {} refused {}", r.phases, r.bodies_tried, r.bodies_refused);
+                println!("    {:?}", r.rules);
+            }
+        }
+    }
+    let mean = (gains.iter().map(|g| g.ln()).sum::<f64>() / gains.len().max(1) as f64).exp();
+    println!("geometric mean over greedy: {:.1} %", 100.0 * (mean - 1.0));
+    Ok(())
+}
