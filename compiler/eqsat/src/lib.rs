@@ -15,6 +15,7 @@ pub mod kernel;
 pub mod language;
 pub mod net;
 pub mod proof;
+mod roll;
 pub mod rules;
 
 pub use cost::{Roofline, SM_90A, TRN2, TargetCost};
@@ -104,6 +105,16 @@ impl Report {
     pub fn rules_used(&self) -> BTreeMap<String, u64> {
         self.rules.iter().filter(|(_, u)| u.used > 0).map(|(n, u)| (n.clone(), u.used as u64)).collect()
     }
+    /// What it would be if the same had been done `times` times: the search was done once.
+    fn repeated(mut self, times: usize) -> Report {
+        self.rules.values_mut().for_each(|u| u.used *= times);
+        self.host_ops.values_mut().for_each(|n| *n *= times);
+        self.launches *= times;
+        for ns in [&mut self.unfused_ns, &mut self.greedy_ns, &mut self.chosen_ns] {
+            *ns *= times as f64;
+        }
+        self
+    }
     /// Adds what was done to another function of the program. Predicted times add up as if both ran.
     fn add(&mut self, other: Report) {
         for (name, u) in other.rules {
@@ -113,7 +124,7 @@ impl Report {
         self.iterations += other.iterations;
         self.e_nodes += other.e_nodes;
         self.e_classes += other.e_classes;
-        if other.stopped != "saturated" {
+        if self.stopped.is_empty() || other.stopped != "saturated" {
             self.stopped = other.stopped;
         }
         self.bodies_tried += other.bodies_tried;
@@ -155,7 +166,7 @@ impl Clock<'_> {
 /// reshapes, and recipes on weights. Equal kernels share a function. Other functions of the program are kept as they are.
 /// Errors: only faults of ours (E0901); a rule that misbehaves is left out and told in the report.
 pub fn optimize(program: &Program, options: &Options) -> Result<(Program, Report), Diagnostic> {
-    let (mut program, mut report) = optimize_main(program, options)?;
+    let (mut program, mut report) = roll::optimize(program, options)?;
     let (mut done, mut open) = (BTreeSet::new(), branches(program.main()));
     while let Some(name) = open.pop() {
         if !done.insert(name.clone()) {
@@ -164,7 +175,7 @@ pub fn optimize(program: &Program, options: &Options) -> Result<(Program, Report
         // The branch stands in as `main` while it is optimised; names of kernels stay single that way.
         let Some(branch) = program.functions.remove(&name) else { continue };
         let Some(main) = program.functions.insert(Program::MAIN.into(), branch) else { continue };
-        let (mut optimised, inner) = optimize_main(&program, options)?;
+        let (mut optimised, inner) = roll::optimize(&program, options)?;
         if let Some(branch) = optimised.functions.insert(Program::MAIN.into(), main) {
             open.extend(branches(&branch));
             optimised.functions.insert(name, branch);

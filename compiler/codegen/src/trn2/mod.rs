@@ -102,13 +102,12 @@ fn count(body: &[trn2::Stmt]) -> usize {
         .sum()
 }
 
+/// Bytes of a partition left to the tiles of the other operand and the epilogue, beside rows that are made.
+const STREAM_BYTES: usize = 24 << 10;
+
 /// Bytes of a partition that a contraction's row program takes: every value along the whole row, and its turned tiles.
-pub fn row_bytes(c: &tahoma_core::kernel::ContractSpec) -> usize {
-    if c.a.product.is_none() && !c.a.reduces() {
-        return 0;
-    }
-    let width = c.k.iter().product::<u64>() as usize;
-    width * 4 * (c.a.given() + rows::step_tiles(&c.a.steps) + 2)
+fn row_bytes(c: &tahoma_core::kernel::ContractSpec) -> usize {
+    if c.a.is_row() { c.k.iter().product::<u64>() as usize * 4 * c.a.row_values() } else { 0 }
 }
 
 /// Roofline time of one core.

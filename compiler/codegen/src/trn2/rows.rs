@@ -36,7 +36,7 @@ fn tile_count(r: &Rows) -> usize {
 }
 
 /// The same for steps alone.
-pub(super) fn step_tiles(steps: &[RowStep]) -> usize {
+fn step_tiles(steps: &[RowStep]) -> usize {
     steps
         .iter()
         .map(|s| match s {
