@@ -19,7 +19,7 @@ pub trait TargetCost {
 /// ```
 ///
 /// The last term stands for imperfect overlap; it makes less work cheaper even where another limit rules.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Roofline {
     pub name: &'static str,
     /// One launch, as seen by the host.
@@ -39,6 +39,8 @@ pub struct Roofline {
     /// Fewer output elements than this leave a part of the machine idle.
     pub full_at: u64,
     pub rows: RowCost,
+    /// Whether kernels compute on a number type.
+    pub computes: fn(DType) -> bool,
 }
 
 /// What it takes to make the rows of a contraction's first operand in the kernel (norms, attention).
@@ -69,6 +71,7 @@ pub static TRN2: Roofline = Roofline {
     full_at: 128 * 128,
     // Rows lie whole in SBUF, once for all columns, and are turned by the tensor engine, 128 columns at a time.
     rows: RowCost { columns: u64::MAX, kept: None, bytes: Some(168 << 10), turn: 128.0 },
+    computes: |d| matches!(d, DType::F32 | DType::F16 | DType::BF16 | DType::Bool),
 };
 
 /// H100 SXM: 67 TFLOPS f32, 494 TFLOPS tf32, 989 TFLOPS bf16 dense, 3.35 TB/s (data sheet). The f32 matmul rate is that of f32
@@ -85,7 +88,14 @@ pub static SM_90A: Roofline = Roofline {
     host_flops: 2.0,
     full_at: 132 * 1024,
     rows: GPU_ROWS,
+    computes: gpu_computes,
 };
+
+/// Registers hold whole numbers of 8 to 64 bits and floats of 16 to 64.
+pub fn gpu_computes(d: DType) -> bool {
+    use DType::*;
+    matches!(d, F64 | F32 | TF32 | F16 | BF16 | I64 | U64 | I32 | U32 | I16 | U16 | I8 | U8 | Bool)
+}
 
 /// A block makes its rows for up to 128 columns, and keeps as many scores of each.
 pub const GPU_ROWS: RowCost = RowCost { columns: 128, kept: Some(128), bytes: None, turn: 0.0 };
@@ -157,6 +167,9 @@ fn skips(a: &Access) -> bool {
 
 impl TargetCost for Roofline {
     fn kernel_ns(&self, spec: &KernelSpec) -> Option<f64> {
+        if !spec.dtypes().into_iter().all(self.computes) {
+            return None;
+        }
         let (arithmetic, points, reads): (f64, u64, Vec<&Access>) = match &spec.body {
             Body::Contract(c) => {
                 let points: u64 = c.batch.iter().chain(&c.m).chain(&c.n).product();
@@ -168,7 +181,12 @@ impl TargetCost for Roofline {
             }
             Body::Rows(r) => {
                 let outer: u64 = r.outer.iter().product();
-                let points = outer * r.inner.iter().product::<u64>();
+                let inner: u64 = r.inner.iter().product();
+                let points = outer * inner;
+                // Short rows go tap by tap, a map in pieces.
+                if inner > 64 && self.rows.bytes.is_some_and(|b| inner * 4 * r.row_values() as u64 > b) {
+                    return None;
+                }
                 let reads: u64 = r.loads.iter().map(|l| if l.per_row { outer } else { points }).sum();
                 ((spec.flops() + reads) as f64 / self.vector, points, r.loads.iter().map(|l| &l.access).collect())
             }

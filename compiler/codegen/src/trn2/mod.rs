@@ -56,6 +56,13 @@ pub(crate) fn tile_type(d: DType) -> Lower<DType> {
     }
 }
 
+/// Why the engines cannot compute a kernel, as far as its types and functions tell: cheap enough to ask for every group that fusion
+/// thinks of.
+pub fn refused(spec: &KernelSpec) -> Option<String> {
+    let types = spec.inputs.iter().map(|t| t.dtype).chain(spec.dtypes());
+    types.into_iter().find_map(|d| tile_type(d).err()).or_else(|| scalar::refused(spec))
+}
+
 /// HBM tensors of the kernel's arguments.
 pub(crate) struct Arguments {
     pub(crate) inputs: Vec<Tile>,
