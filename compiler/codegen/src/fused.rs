@@ -114,9 +114,7 @@ fn attention(d: DType, name: &str, a: &Attention) -> Case {
             c.op("add", &[p, q], no())
         };
         q = turn(&mut c, q, h, s);
-        if a.past == 0 {
-            k = turn(&mut c, k, g, t);
-        }
+        k = turn(&mut c, k, g, t - a.past);
     }
     if a.past > 0 {
         let (pk, pv) = (c.input(&[1, g, a.past, e]), c.input(&[1, g, a.past, e]));
