@@ -87,6 +87,10 @@ pub struct Report {
     pub unfused_ns: f64,
     pub greedy_ns: f64,
     pub chosen_ns: f64,
+    /// Bytes that kernels and host ops move to and from memory in one run, for the same three.
+    pub unfused_bytes: u64,
+    pub greedy_bytes: u64,
+    pub chosen_bytes: u64,
     /// Kernel calls in `main`, and distinct kernel functions.
     pub launches: usize,
     pub functions: usize,
@@ -113,6 +117,9 @@ impl Report {
         for ns in [&mut self.unfused_ns, &mut self.greedy_ns, &mut self.chosen_ns] {
             *ns *= times as f64;
         }
+        for bytes in [&mut self.unfused_bytes, &mut self.greedy_bytes, &mut self.chosen_bytes] {
+            *bytes *= times as u64;
+        }
         self
     }
     /// Adds what was done to another function of the program. Predicted times add up as if both ran.
@@ -132,6 +139,9 @@ impl Report {
         self.unfused_ns += other.unfused_ns;
         self.greedy_ns += other.greedy_ns;
         self.chosen_ns += other.chosen_ns;
+        self.unfused_bytes += other.unfused_bytes;
+        self.greedy_bytes += other.greedy_bytes;
+        self.chosen_bytes += other.chosen_bytes;
         self.launches += other.launches;
         self.functions += other.functions;
         for (op, n) in other.host_ops {
@@ -207,8 +217,9 @@ fn optimize_main(program: &Program, options: &Options) -> Result<(Program, Repor
     let plain_made = Facts::canonical_made(&bridge.egraph);
     let mut plain = net::build(&bridge.egraph, &roots, plain_made, Use::Source).ok_or_else(|| lost("the program has a cycle"))?;
     net::price(&mut plain, &mut former, options.target, &|id| uses.get(&id).copied().unwrap_or(0));
-    report.unfused_ns = extract::unfused(&plain).ns;
-    report.greedy_ns = extract::greedy(&plain).ns;
+    let (unfused, greedy) = (extract::unfused(&plain), extract::greedy(&plain));
+    (report.unfused_ns, report.unfused_bytes) = (unfused.ns, extract::bytes(&plain, &unfused.way));
+    (report.greedy_ns, report.greedy_bytes) = (greedy.ns, extract::bytes(&plain, &greedy.way));
     let plain_choice = extract::extract(&plain);
     clock.mark("fuse");
 
@@ -239,6 +250,7 @@ fn optimize_main(program: &Program, options: &Options) -> Result<(Program, Repor
     clock.mark("emit");
 
     report.chosen_ns = choice.ns;
+    report.chosen_bytes = extract::bytes(&net, &choice.way);
     report.e_nodes = egraph.total_number_of_nodes();
     report.e_classes = egraph.number_of_classes();
     report.bodies_tried = former.tried;

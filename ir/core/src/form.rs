@@ -435,6 +435,10 @@ impl<'g> Former<'g> {
             let fill = if d.is_float() { -0.0 } else { 0.0 };
             let guards = outer.guards.iter().cloned().chain([(at[axis].clone(), extent)]).collect();
             let pad = Padding { guards, fill: Some(fill) };
+            if extent == 1 {
+                // Where the guard holds there is one element.
+                at[axis] = Lin::default();
+            }
             let p = self.point(o, &at, &pad)?;
             let join = if d == DType::Bool { Binary::Or } else { Binary::Add };
             sum = Some(match sum {
