@@ -17,6 +17,7 @@ pub mod net;
 pub mod proof;
 mod roll;
 pub mod rules;
+mod side;
 
 pub use cost::{Roofline, SM_90A, TRN2, TargetCost};
 pub use rules::Rule;
@@ -246,17 +247,18 @@ fn optimize_main(program: &Program, options: &Options) -> Result<(Program, Repor
     clock.mark("extract");
 
     let inputs: Vec<Arc<str>> = bridge::input_names(source);
-    let (result, emitted) = emit::emit(&net, &choice, program, &inputs)?;
+    let (mut result, emitted) = emit::emit(&net, &choice, program, &inputs)?;
+    let (joined, saved) = side::join(&mut result, options.target);
     clock.mark("emit");
 
-    report.chosen_ns = choice.ns;
+    report.chosen_ns = choice.ns - saved;
     report.chosen_bytes = extract::bytes(&net, &choice.way);
     report.e_nodes = egraph.total_number_of_nodes();
     report.e_classes = egraph.number_of_classes();
     report.bodies_tried = former.tried;
     report.bodies_refused = former.refused;
-    report.launches = emitted.launches;
-    report.functions = emitted.functions;
+    report.launches = emitted.launches - joined;
+    report.functions = result.functions.values().filter(|f| f.attrs.str("kernel").is_some()).count();
     report.host_ops = emitted.host;
     for (rule, n) in emitted.used {
         report.rules.entry(rule.to_string()).or_default().used = n;
