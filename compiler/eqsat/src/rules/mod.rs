@@ -39,9 +39,17 @@ pub struct Rule {
     pub sample: fn(&mut Sample),
 }
 
+/// The tables, by family.
+pub static FAMILIES: &[(&str, &[&[Rule]])] = &[
+    ("Moves", &[moves::RULES, moves::slice::RULES, moves::layout::RULES]),
+    ("Algebra", &[algebra::RULES, algebra::functions::RULES, algebra::reduce::RULES]),
+    ("Contractions", &[contract::RULES, contract::linear::RULES]),
+    ("Composites", &[composite::RULES, composite::activation::RULES, composite::rows::RULES]),
+];
+
 /// All rules, by family.
 pub fn all() -> impl Iterator<Item = &'static Rule> {
-    [moves::RULES, algebra::RULES, contract::RULES, composite::RULES].into_iter().flatten()
+    FAMILIES.iter().flat_map(|(_, tables)| tables.iter().copied().flatten())
 }
 
 /// A place where a rule's left side was found.
@@ -135,6 +143,9 @@ impl<'a> Match<'a> {
     }
 }
 
+/// Composites that are a function of each element by itself.
+const ACTIVATIONS: &[&str] = &["relu", "gelu", "gelu_tanh", "silu", "hard_swish", "softplus", "softsign", "mish"];
+
 /// Names of the ops that a placeholder stands for.
 fn family(text: &str) -> Option<(&'static str, Vec<&'static str>)> {
     let (key, unary) = if text.contains("{unary}") {
@@ -147,6 +158,7 @@ fn family(text: &str) -> Option<(&'static str, Vec<&'static str>)> {
     let names = tahoma_core::ops::OPS.iter().filter(|o| match o.kind {
         Kind::Elementwise(Scalar::Unary(_)) => unary && o.attrs.is_empty(),
         Kind::Elementwise(Scalar::Binary(_)) => !unary,
+        Kind::Composite(_) => unary && ACTIVATIONS.contains(&o.name),
         _ => false,
     });
     Some((key, names.map(|o| o.name).collect()))
