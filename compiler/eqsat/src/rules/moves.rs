@@ -1,5 +1,6 @@
 //! Moves: transposes, reshapes, slices, broadcasts, pads and concatenations that cancel, compose, and pass other ops.
 
+pub(super) mod concat;
 pub(super) mod layout;
 pub(super) mod slice;
 

@@ -194,12 +194,12 @@ pub(in super::super) static RULES: &[Rule] = &[
         name: "rms-norm-recognised-plain",
         class: Reassociate,
         lhs: "(mul ?x (rsqrt (add (reduce_mean (mul ?x ?x) ?a ?t) ?e)))",
-        rhs: "(rms_norm ?x (constant ?n) ?k ?y)",
+        rhs: "(rms_norm ?x (broadcast (constant ?n) ?v) ?k ?y)",
         when: Some(|m| {
             let x = m.dims("x")?;
-            let n = *x.last()? as usize;
             let dtype = m.ty("x")?.dtype;
-            m.bind("n", Tensor::from_f64s(dtype, &[n], &vec![1.0; n]));
+            m.bind("n", Tensor::from_f64s(dtype, &[], &[1.0]));
+            m.bind("v", vec![*x.last()?]);
             Some(m.ints("a")? == [x.len() as i64 - 1] && norm_axis(m, &[])?)
         }),
         doc: "Without a gain: a gain of ones.",

@@ -4,6 +4,7 @@ use super::super::{Match, Rule, Sample};
 use super::conv_sample;
 use tahoma_core::Tensor;
 use tahoma_core::artifact::Numerics::Reassociate;
+use tahoma_core::op::{Kind, Scalar};
 
 fn weight_matrix(m: &Match) -> Option<[i64; 2]> {
     let w = m.dims("w")?;
@@ -11,31 +12,38 @@ fn weight_matrix(m: &Match) -> Option<[i64; 2]> {
     (m.fixed("w")? && !m.fixed("x")? && m.rank("x")? >= 2 && m.ty("w")?.dtype.is_float()).then_some([k, n])
 }
 
-/// `r` is one number per row of x, and x alone gives the shape.
+/// `r` is one number per row of x, and x alone gives the shape. (One number for all is better in fixed weights, or in what it scales.)
 fn per_row(m: &mut Match) -> Option<bool> {
     let (x, r, w) = (m.dims("x")?, m.dims("r")?, m.dims("w")?);
     let shape = m.broadcast("x", "r")? == x && x.len() >= 2 && w.len() == 2;
-    Some(shape && r.last().is_none_or(|&d| d == 1) && m.ty("x")?.dtype.is_float() && !m.fixed("x")?)
+    let number = m.elements("r")? == 1 && m.fixed("w")?;
+    Some(shape && !number && r.last().is_none_or(|&d| d == 1) && m.ty("x")?.dtype.is_float() && !m.fixed("x")?)
 }
 
-/// `c` is fixed and runs along `k`; its shape as a factor of the weights.
+/// `c` is fixed and runs along `k`; its shape as a factor of the weights, which are wide: 16-bit weights would be rounded once more.
 fn along_k(m: &mut Match, c: &str) -> Option<bool> {
     let [k, _] = weight_matrix(m)?;
     let d = m.dims(c)?;
     m.bind("f", vec![k, 1]);
-    Some(m.fixed(c)? && d == [k] && m.ty(c)?.dtype == m.ty("w")?.dtype)
+    Some(m.fixed(c)? && d == [k] && m.ty("w")?.dtype.bits() >= 32 && m.ty(c)?.dtype == m.ty("w")?.dtype)
 }
 
-/// A norm along the last axis whose gain is not yet 1: gain and bias as constants of one.
+/// The same for what is no step of a norm: norms are kept whole.
+fn plain_along_k(m: &mut Match) -> Option<bool> {
+    let arithmetic = m.is_made_by("x", |op| matches!(op.kind, Kind::Elementwise(Scalar::Binary(_) | Scalar::Cast)))?;
+    Some(!arithmetic && along_k(m, "c")? && m.broadcast("x", "c")? == m.dims("x")?)
+}
+
+/// A norm along the last axis whose gain is not yet 1: gain and bias of ones and zeros instead.
 fn gain_along_k(m: &mut Match) -> Option<bool> {
     let last = m.rank("x")? as i64 - 1;
-    if m.int("k")? != last || m.uniform("g").is_some() || !along_k(m, "g")? {
+    if m.int("k")? != last || m.generated("g")? || !m.feeds_matmuls() || !along_k(m, "g")? {
         return Some(false);
     }
-    let n = m.dims("g")?[0] as usize;
-    let dtype = m.ty("g")?.dtype;
-    m.bind("n", Tensor::from_f64s(dtype, &[n], &vec![1.0; n]));
-    m.bind("o", Tensor::from_f64s(dtype, &[n], &vec![0.0; n]));
+    let (n, dtype) = (m.dims("g")?[0], m.ty("g")?.dtype);
+    m.bind("n", Tensor::from_f64s(dtype, &[], &[1.0]));
+    m.bind("o", Tensor::from_f64s(dtype, &[], &[0.0]));
+    m.bind("v", vec![n]);
     Some(true)
 }
 
@@ -94,15 +102,15 @@ fn splits_k(m: &mut Match) -> Option<bool> {
     Some(m.int("k")? == x.len() as i64 - 1 && !m.fixed("y")?)
 }
 
-fn product(s: &mut Sample) -> [usize; 4] {
+fn product(s: &mut Sample) -> usize {
     let (b, m, k, n) = (s.dim(), s.dim(), 1 + s.dim(), s.dim());
     s.input("x", &[b, m, k]);
     s.weight("w", &[k, n]);
-    [b, m, k, n]
+    k
 }
 
 fn norm(s: &mut Sample) {
-    let [.., k, _] = product(s);
+    let k = product(s);
     s.weight("g", &[k]);
     s.weight("b", &[k]);
     s.attr("k", 2);
@@ -128,7 +136,9 @@ pub(in super::super) static RULES: &[Rule] = &[
         when: Some(per_row),
         doc: "Σ (r[m]·x[m, k])·w[k, n] = r[m]·Σ x[m, k]·w[k, n]: the 1/√ of a norm can wait until after the product.",
         sample: |s| {
-            let [b, m, ..] = product(s);
+            let (b, m, k, n) = (1 + s.dim(), s.dim(), s.dim(), s.dim());
+            s.input("x", &[b, m, k]);
+            s.weight("w", &[k, n]);
             s.input("r", &[b, m, 1]);
         },
     },
@@ -137,10 +147,10 @@ pub(in super::super) static RULES: &[Rule] = &[
         class: Reassociate,
         lhs: "(matmul (mul ?x ?c) ?w)",
         rhs: "(matmul ?x (mul ?w (reshape ?c ?f)))",
-        when: Some(|m| Some(along_k(m, "c")? && m.broadcast("x", "c")? == m.dims("x")?)),
+        when: Some(plain_along_k),
         doc: "Σ (x[m, k]·c[k])·w[k, n] = Σ x[m, k]·(c[k]·w[k, n]): the scaled weights are a recipe.",
         sample: |s| {
-            let [.., k, _] = product(s);
+            let k = product(s);
             s.weight("c", &[k]);
         },
     },
@@ -149,10 +159,10 @@ pub(in super::super) static RULES: &[Rule] = &[
         class: Reassociate,
         lhs: "(matmul (add ?x ?c) ?w)",
         rhs: "(add (matmul ?x ?w) (matmul ?c ?w))",
-        when: Some(|m| Some(along_k(m, "c")? && m.broadcast("x", "c")? == m.dims("x")?)),
+        when: Some(plain_along_k),
         doc: "(x + c)·W = x·W + c·W: the bias becomes one of the product, a recipe.",
         sample: |s| {
-            let [.., k, _] = product(s);
+            let k = product(s);
             s.weight("c", &[k]);
         },
     },
@@ -160,7 +170,7 @@ pub(in super::super) static RULES: &[Rule] = &[
         name: "rms-norm-gain-into-matmul",
         class: Reassociate,
         lhs: "(matmul (rms_norm ?x ?g ?k ?e) ?w)",
-        rhs: "(matmul (rms_norm ?x (constant ?n) ?k ?e) (mul ?w (reshape ?g ?f)))",
+        rhs: "(matmul (rms_norm ?x (broadcast (constant ?n) ?v) ?k ?e) (mul ?w (reshape ?g ?f)))",
         when: Some(gain_along_k),
         doc: "The gain of a norm is a scale along k, which the weights can hold.",
         sample: norm,
@@ -169,7 +179,7 @@ pub(in super::super) static RULES: &[Rule] = &[
         name: "layer-norm-gain-into-matmul",
         class: Reassociate,
         lhs: "(matmul (layer_norm ?x ?g ?b ?k ?e) ?w)",
-        rhs: "(add (matmul (layer_norm ?x (constant ?n) (constant ?o) ?k ?e) (mul ?w (reshape ?g ?f))) (matmul ?b ?w))",
+        rhs: "(add (matmul (layer_norm ?x (broadcast (constant ?n) ?v) (broadcast (constant ?o) ?v) ?k ?e) (mul ?w (reshape ?g ?f))) (matmul ?b ?w))",
         when: Some(norm_bias),
         doc: "(n·g + b)·W = n·(g·W) + b·W: gain and bias of the norm become weights and bias of the product.",
         sample: norm,
@@ -264,7 +274,7 @@ pub(in super::super) static WRONG: &[Rule] = &[
         name: "wrong-norm-bias-dropped",
         class: Reassociate,
         lhs: "(matmul (layer_norm ?x ?g ?b ?k ?e) ?w)",
-        rhs: "(matmul (layer_norm ?x (constant ?n) (constant ?o) ?k ?e) (mul ?w (reshape ?g ?f)))",
+        rhs: "(matmul (layer_norm ?x (broadcast (constant ?n) ?v) (broadcast (constant ?o) ?v) ?k ?e) (mul ?w (reshape ?g ?f)))",
         when: Some(norm_bias),
         doc: "Forgets what the bias becomes.",
         sample: norm,

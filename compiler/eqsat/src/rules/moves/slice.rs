@@ -8,7 +8,9 @@ use tahoma_core::artifact::Numerics::{Exact, Reassociate};
 /// Starts, sizes and steps of a slice.
 type Cut = [Vec<i64>; 3];
 
+/// The slice of a match. `None` where other slices take other pieces of the same value: it is better computed once.
 fn cut(m: &Match) -> Option<Cut> {
+    m.cut_once()?.then_some(())?;
     Some([m.ints("a")?.to_vec(), m.ints("z")?.to_vec(), m.ints("t")?.to_vec()])
 }
 
@@ -174,6 +176,10 @@ fn pads_add(m: &mut Match) -> Option<bool> {
     Some(true)
 }
 
+fn once(m: &mut Match) -> Option<bool> {
+    m.cut_once()
+}
+
 fn two(s: &mut Sample) -> Vec<usize> {
     let d = s.dims(2);
     s.input("x", &d);
@@ -206,7 +212,7 @@ pub(in super::super) static RULES: &[Rule] = &[
         class: Exact,
         lhs: "(slice ({unary} ?x) ?a ?z ?t)",
         rhs: "({unary} (slice ?x ?a ?z ?t))",
-        when: None,
+        when: Some(once),
         doc: "f(x)[i] = f(x[i]): only the elements that are taken are computed.",
         sample: |s| {
             two(s);
@@ -217,7 +223,7 @@ pub(in super::super) static RULES: &[Rule] = &[
         class: Exact,
         lhs: "(slice (cast ?x ?d ?s) ?a ?z ?t)",
         rhs: "(cast (slice ?x ?a ?z ?t) ?d ?s)",
-        when: None,
+        when: Some(once),
         doc: "The same for a cast.",
         sample: |s| {
             two(s);
@@ -230,12 +236,13 @@ pub(in super::super) static RULES: &[Rule] = &[
         class: Exact,
         lhs: "(slice ({binary} ?x ?o) ?a ?z ?t)",
         rhs: "({binary} (slice ?x ?b ?y ?u) (slice ?o ?c ?w ?v))",
-        when: Some(|m| Some(operand_cuts(m, "x", "o")? == (true, true))),
-        doc: "(x ∘ y)[i] = x[i] ∘ y[i]; axes that broadcast are read as they are.",
+        when: Some(|m| Some((m.fixed("x")? || m.fixed("o")?) && operand_cuts(m, "x", "o")? == (true, true))),
+        doc: "(x ∘ y)[i] = x[i] ∘ y[i]; axes that broadcast are read as they are. One of the two is fixed, so that its part is a recipe \
+              and slices do not multiply along residuals.",
         sample: |s| {
             let d = [3 + s.dim(), 1 + s.dim()];
             s.input("x", &d);
-            s.input("o", &[d[0], 1]);
+            s.weight("o", &[d[0], 1]);
             slice_args(s, &[d[0] - 2, d[1]]);
         },
     },
