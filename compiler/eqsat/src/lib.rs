@@ -291,6 +291,9 @@ fn saturate(egraph: EGraph, options: &Options, report: &mut Report) -> Result<EG
     for r in rules::all().filter(|r| r.class <= options.numerics) {
         rewrites.extend(rules::rewrites(r).map_err(|e| lost(&e))?);
     }
+    for c in rules::codes().filter(|c| c.class <= options.numerics) {
+        rewrites.push(rules::code::rewrite(c).map_err(|e| lost(&e))?);
+    }
     // A rewrite whose ops are nowhere costs a look-up; most of the table is idle on any one model.
     let limit = options.node_limit.max(3 * egraph.total_number_of_nodes());
     let run = |egraph: EGraph, iterations: usize| {

@@ -1,5 +1,9 @@
 //! Moves: transposes, reshapes, slices, broadcasts, pads and concatenations that cancel, compose, and pass other ops.
 
+pub(super) mod concat;
+pub(super) mod layout;
+pub(super) mod slice;
+
 use super::{Match, Rule};
 use tahoma_core::artifact::Numerics::{Exact, Reassociate};
 
