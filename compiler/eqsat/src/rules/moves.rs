@@ -492,11 +492,11 @@ pub(super) static RULES: &[Rule] = &[
     },
     Rule {
         name: "transpose-past-reduce-max",
-        class: Exact,
+        class: Reassociate,
         lhs: "(reduce_max (transpose ?x ?p) ?a ?k)",
         rhs: "(transpose (reduce_max ?x ?b ?k) ?p)",
         when: Some(axes_before_transpose),
-        doc: "The same; a maximum has no order.",
+        doc: "The same for the maximum. (Not exact: of +0 and −0 it is the one that memory has first.)",
         sample: reduce_sample,
     },
     Rule {

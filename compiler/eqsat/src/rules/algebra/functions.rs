@@ -41,7 +41,7 @@ fn clips_join(m: &mut Match) -> Option<bool> {
 /// A condition chosen once more: the shapes agree without the part that is never taken.
 fn covered(m: &mut Match, other: &str) -> Option<bool> {
     let (c, x, y, root) = (m.dims("c")?, m.dims("x")?, m.dims(other)?, m.root_dims()?);
-    Some([c, x, y].iter().any(|d| *d == root))
+    Some([c, x, y].contains(&root))
 }
 
 fn same_fixed(m: &mut Match) -> Option<bool> {

@@ -196,7 +196,7 @@ pub(in super::super) static RULES: &[Rule] = &[
         sample: |s| with_constants(s, &[("a", 0.25)]),
     },
     Rule {
-        name: "relu-recognised-select",
+        name: "thresholded-relu-recognised",
         class: Reassociate,
         lhs: "(select (gt ?x ?zero) ?x (constant ?n))",
         rhs: "(thresholded_relu ?x ?k)",

@@ -102,8 +102,8 @@ fn neighbours(s: &mut Site, n: &Node) -> Option<Id> {
 }
 
 /// What every part is, of one op with the same attributes: the operands before it.
-fn common(s: &Site, all: &[Id], fits: fn(&Node) -> bool) -> Option<(Node, Vec<Id>)> {
-    let first = s.all_nodes(*all.first()?).into_iter().filter(|n| fits(n));
+fn common(s: &Site, all: &[Id], fits: impl Fn(&Node) -> bool) -> Option<(Node, Vec<Id>)> {
+    let first = s.all_nodes(*all.first()?).into_iter().filter(fits);
     for f in first {
         let alike = |p: Id| {
             let same = |m: &Node| {

@@ -266,7 +266,7 @@ pub(in super::super) static RULES: &[Rule] = &[
     },
     Rule {
         name: "transpose-past-reduce-min",
-        class: Exact,
+        class: Reassociate,
         lhs: "(reduce_min (transpose ?x ?p) ?a ?k)",
         rhs: "(transpose (reduce_min ?x ?b ?k) ?p)",
         when: Some(super::axes_before_transpose),
@@ -293,11 +293,11 @@ pub(in super::super) static RULES: &[Rule] = &[
     },
     Rule {
         name: "transpose-past-dropped-max",
-        class: Exact,
+        class: Reassociate,
         lhs: "(reduce_max (transpose ?x ?p) ?a ?k)",
         rhs: "(transpose (reduce_max ?x ?b ?k) ?q)",
         when: Some(dropped_axes),
-        doc: "The same for the maximum.",
+        doc: "The same for the maximum. (The sign of a zero may differ.)",
         sample: dropped,
     },
     Rule {
@@ -389,11 +389,11 @@ pub(in super::super) static RULES: &[Rule] = &[
     },
     Rule {
         name: "reshape-past-reduce-max",
-        class: Exact,
+        class: Reassociate,
         lhs: "(reduce_max (reshape ?x ?s) ?a ?k)",
         rhs: "(reshape (reduce_max ?x ?b ?k) ?t)",
         when: Some(trailing_axes_before_reshape),
-        doc: "The same for the maximum.",
+        doc: "The same for the maximum. (The sign of a zero may differ.)",
         sample: regrouped_rows,
     },
     Rule {

@@ -333,11 +333,11 @@ pub(in super::super) static RULES: &[Rule] = &[
     },
     Rule {
         name: "slice-past-reduce-max",
-        class: Exact,
+        class: Reassociate,
         lhs: "(slice (reduce_max ?x ?r ?k) ?a ?z ?t)",
         rhs: "(reduce_max (slice ?x ?b ?y ?u) ?r ?k)",
         when: Some(before_reduce),
-        doc: "The same for the maximum, which has no order.",
+        doc: "The same for the maximum. (The sign of a zero may differ.)",
         sample: reduced,
     },
     Rule {
