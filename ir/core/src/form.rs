@@ -347,8 +347,9 @@ impl<'g> Former<'g> {
         if let Some((operand, to, pad)) = self.through_move(n, index, pad)? {
             return self.point(operand, &to, &pad);
         }
-        let nothing = pad.fill.is_some_and(|f| f.to_bits() == (-0.0f64).to_bits());
-        if !pad.guards.is_empty() && !(nothing && matches!(n.op.kind, Kind::Move(Move::Concat))) {
+        // Joining adds −0 outside each part: more of it around is the same.
+        let joins = matches!(n.op.kind, Kind::Move(Move::Concat)) && pad.fill.is_some_and(|f| f.to_bits() == (-0.0f64).to_bits());
+        if !pad.guards.is_empty() && !joins {
             return self.padded(n, index, pad, d);
         }
         match &n.op.kind {
