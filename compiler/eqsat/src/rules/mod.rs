@@ -111,6 +111,19 @@ impl<'a> Match<'a> {
         let first = *v.first()?;
         v.iter().all(|x| x.to_bits() == first.to_bits()).then_some(first)
     }
+    /// The number that a variable of this rank counts to along its last axis, from 0: as a constant or an `iota`.
+    pub fn counts(&self, var: &str, rank: usize) -> Option<i64> {
+        let dims = self.dims(var)?;
+        let n = *dims.last()?;
+        if dims.len() > rank || dims.iter().product::<i64>() != n {
+            return None;
+        }
+        let ascending = |t: &Tensor| t.to_f64s().iter().enumerate().all(|(i, v)| i as f64 == *v);
+        let along = |id: &Id| self.egraph[*id].data.attr() == Some(&Attr::Int(dims.len() as i64 - 1));
+        let iota = |n: &Node| matches!(n, Node::Op(op, _) if op.def().name == "iota") && n.attr_ids().get(1).is_some_and(along);
+        let counted = self.constant(var).is_some_and(ascending) || self.egraph[self.class(var)?].nodes.iter().any(iota);
+        counted.then_some(n)
+    }
     /// Whether a variable depends on weights and constants alone.
     pub fn fixed(&self, var: &str) -> Option<bool> {
         Some(self.fact(var)?.value()?.fixed)
