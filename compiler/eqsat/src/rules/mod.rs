@@ -12,6 +12,7 @@ pub mod code;
 mod composite;
 mod contract;
 pub mod docs;
+mod known;
 pub mod merge;
 mod moves;
 pub mod sample;
@@ -196,9 +197,12 @@ impl<'a> Match<'a> {
 /// Composites that are a function of each element by itself.
 const ACTIVATIONS: &[&str] = &["relu", "gelu", "gelu_tanh", "silu", "hard_swish", "softplus", "softsign", "mish"];
 
-/// Rules as code, of the family of moves.
+/// Rules as code, by family.
+pub static CODES: &[(&str, &[code::Code])] = &[("Moves", moves::concat::RULES), ("What is known of elements", known::RULES)];
+
+/// All rules as code.
 pub fn codes() -> impl Iterator<Item = &'static code::Code> {
-    moves::concat::RULES.iter()
+    CODES.iter().flat_map(|(_, codes)| codes.iter())
 }
 
 /// Names of the ops that a placeholder stands for.
