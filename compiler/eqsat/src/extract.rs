@@ -9,9 +9,11 @@
 //! in class order: equal nets give equal choices.
 
 pub mod dag;
+pub mod exact;
 
 use crate::net::Net;
 use dag::{DagWay, Problem};
+use std::time::Duration;
 
 /// The way chosen for each class of a net; meaningful for those the roots reach.
 #[derive(Clone, Debug)]
@@ -138,6 +140,11 @@ pub fn extract(net: &Net) -> Choice {
         }
     }
     best
+}
+
+/// The cheapest choice there is, or what is known about its cost when the budget ends; `found` is the choice to beat.
+pub fn exact(net: &Net, found: &Choice, budget: Duration) -> Option<exact::Exact> {
+    exact::solve(&problem(net), &found.way, budget)
 }
 
 #[cfg(test)]
