@@ -300,9 +300,13 @@ fn saturate(egraph: EGraph, options: &Options, report: &mut Report) -> Result<EG
     let mut last = None;
     if options.numerics >= Numerics::Reassociate {
         first.egraph.analysis.made = Facts::canonical_made(&first.egraph);
-        let joined = rules::merge::apply(&mut first.egraph);
-        if joined > 0 {
-            report.rules.entry(rules::merge::NAME.into()).or_default().fired = joined;
+        let mut joined = vec![(rules::merge::NAME, rules::merge::apply(&mut first.egraph))];
+        joined.extend(rules::wide::apply(&mut first.egraph));
+        joined.retain(|j| j.1 > 0);
+        for (rule, n) in &joined {
+            report.rules.entry((*rule).into()).or_default().fired = *n;
+        }
+        if !joined.is_empty() {
             let egraph = std::mem::replace(&mut first.egraph, EGraph::new(Facts::default()));
             last = Some(run(egraph, options.iterations.div_ceil(2)));
         }

@@ -13,6 +13,7 @@ mod contract;
 pub mod merge;
 mod moves;
 pub mod sample;
+pub mod wide;
 
 use crate::bridge::fuse;
 use crate::facts::{EGraph, Fact, Made};
@@ -41,7 +42,7 @@ pub struct Rule {
 
 /// All rules, by family.
 pub fn all() -> impl Iterator<Item = &'static Rule> {
-    [moves::RULES, algebra::RULES, contract::RULES, composite::RULES].into_iter().flatten()
+    [moves::RULES, algebra::RULES, contract::RULES, composite::RULES, wide::RULES].into_iter().flatten()
 }
 
 /// A place where a rule's left side was found.
