@@ -1,8 +1,9 @@
 //! Fusion of the benchmark networks: modelled time and HBM bytes of no fusion, greedy fusion and extraction, for both targets.
 //!
-//! `fusion [NAMES] [--kernels] [--reduced]`; `--kernels` lists the kernels of each program.
+//! `fusion [NAMES] [--kernels] [--reduced] [--exact=SECONDS]`; `--kernels` lists the kernels of each program, `--exact` tells the
+//! optimum of the same choice net, or the lower bound that was proved in that time, and how far above it the heuristic is.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tahoma_core::Program;
 use tahoma_eqsat::{Options, SM_90A, TRN2, optimize};
 use tahoma_nets::{NETWORKS, Size};
@@ -23,12 +24,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (flags, names): (Vec<_>, Vec<_>) = args.iter().partition(|a| a.starts_with("--"));
     let has = |f: &str| flags.iter().any(|x| *x == f);
     let size = if has("--reduced") { Size::Reduced } else { Size::Real };
+    let seconds = flags.iter().find_map(|f| f.strip_prefix("--exact=")).map(str::parse).transpose()?;
     let mut gains: Vec<f64> = vec![];
     for n in NETWORKS.iter().filter(|n| names.is_empty() || names.iter().any(|x| *x == n.name)) {
         let p = (n.build)(size);
         for target in [&TRN2, &SM_90A] {
             let start = Instant::now();
-            let (q, r) = optimize(&p, &Options::new(target)).map_err(|d| d.to_string())?;
+            let options = Options { exact: seconds.map(Duration::from_secs_f64), ..Options::new(target) };
+            let (q, r) = optimize(&p, &options).map_err(|d| d.to_string())?;
             let took = start.elapsed().as_secs_f64();
             gains.push(r.greedy_ns / r.chosen_ns);
             println!(
@@ -46,6 +49,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 took,
                 r.host_ops,
             );
+            if seconds.is_some() {
+                let took = r.phases.iter().find(|p| p.0 == "exact").map_or(0.0, |p| p.1.as_secs_f64());
+                let optimal = r.lower_ns >= r.exact_ns;
+                println!(
+                    "    chosen {:.3} µs, {} {:.3} µs: above by {:.3} % ({took:.2} s)",
+                    r.ordinary_ns / 1e3,
+                    if optimal { "optimum" } else { "lower bound" },
+                    r.lower_ns / 1e3,
+                    100.0 * (r.ordinary_ns / r.lower_ns - 1.0),
+                );
+            }
             for f in &r.faults {
                 println!("  FAULT {f}");
             }

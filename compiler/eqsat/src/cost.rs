@@ -58,7 +58,7 @@ pub struct Tiles {
 /// What it takes to make the rows of a contraction's first operand in the kernel (norms, attention).
 #[derive(Clone, Debug, PartialEq)]
 pub struct RowCost {
-    /// Columns of the result that share one making of the rows: more columns make them again.
+    /// Most columns of the result that share one making of the rows: more columns make them again.
     pub columns: u64,
     /// Elements of a row that are kept; a longer row that is a product is made again for each pass over it. `None`: rows are whole.
     pub kept: Option<u64>,
@@ -118,12 +118,18 @@ pub const GPU_TILES: Tiles = Tiles { granule: 16, workers: 132, side: 32 };
 /// A block makes its rows for up to 128 columns, and keeps as many scores of each.
 pub const GPU_ROWS: RowCost = RowCost { columns: 128, kept: Some(128), bytes: None, turn: 0.0 };
 
-/// Work of one kernel, in ns of each engine were it used in full, and the shares that are used.
+/// What one kernel keeps each engine busy with, in ns.
 #[derive(Default)]
 struct Work {
     tensor: f64,
     vector: f64,
     memory: f64,
+}
+
+impl Work {
+    fn ns(&self) -> f64 {
+        self.tensor.max(self.vector).max(self.memory) + 0.05 * (self.tensor + self.vector + self.memory)
+    }
 }
 
 fn product(extents: &[u64]) -> f64 {
@@ -136,13 +142,13 @@ impl Roofline {
         (points as f64 / self.full_at as f64).clamp(1.0 / 64.0, 1.0)
     }
 
-    /// Share of the machine that the tiles of a contraction keep busy.
-    fn busy(&self, c: &ContractSpec) -> f64 {
+    /// Shares of arithmetic and of memory that the tiles of a contraction keep busy, `columns` wide. A worker alone gets twice its part
+    /// of the bandwidth: half of them draw all of it.
+    fn busy(&self, c: &ContractSpec, columns: u64) -> (f64, f64) {
         let cut = |extents: &[u64], side: u64| extents.iter().product::<u64>().div_ceil(side);
-        // Rows are made for as many columns as share them.
-        let columns = if c.a.is_row() { self.rows.columns } else { self.tiles.side };
         let tiles = cut(&c.batch, 1) * cut(&c.m, self.tiles.side) * cut(&c.n, columns);
-        (tiles as f64 / self.tiles.workers as f64).clamp(1.0 / 64.0, 1.0)
+        let share = tiles as f64 / self.tiles.workers as f64;
+        (share.clamp(1.0 / 64.0, 1.0), (2.0 * share).clamp(1.0 / 32.0, 1.0))
     }
 
     /// Flops of `batch` products of m×k by k×n, with what the multiplier's granule wastes.
@@ -162,13 +168,14 @@ impl Roofline {
         }
     }
 
-    /// What making the elements that a contraction multiplies takes, beyond reading them. `None` where the target cannot.
-    fn operands(&self, c: &ContractSpec) -> Option<Work> {
+    /// What making the elements that a contraction multiplies takes, beyond reading them, if `wide` columns share a row. `None` where
+    /// the target cannot.
+    fn operands(&self, c: &ContractSpec, wide: u64) -> Option<Work> {
         let (batch, m, n, k) = (product(&c.batch), product(&c.m), product(&c.n), product(&c.k));
         let work = |o: &Operand| if o.plain().is_some() { 0.0 } else { (o.flops() + o.loads.len() as u64) as f64 };
         // Each tile of the other side makes them again.
         let again = |other: f64, tile: u64| (other / tile as f64).ceil().max(1.0);
-        let columns = again(n, self.rows.columns.min(1 << 40));
+        let columns = again(n, wide.min(1 << 40));
         let mut w = Work { vector: c.b.iter().map(work).sum::<f64>() * batch * n * k * again(m, 128) / self.vector, ..Work::default() };
         if !c.a.is_row() {
             w.vector += work(&c.a) * batch * m * k * again(n, 128) / self.vector;
@@ -194,16 +201,25 @@ impl Roofline {
     }
 
     fn contraction(&self, c: &ContractSpec, bytes: f64) -> Option<Work> {
+        let spread = (self.tiles.workers > 1 && c.is_narrow()).then(|| c.spread());
+        let c = spread.as_ref().unwrap_or(c);
+        // Rows are made for as many columns as share them: fewer where that would leave workers idle.
+        let options = if c.a.is_row() { vec![self.rows.columns, self.rows.columns / 2] } else { vec![self.tiles.side] };
+        let all = options.into_iter().filter_map(|columns| self.tiled(c, bytes, columns));
+        all.min_by(|a, b| a.ns().total_cmp(&b.ns()))
+    }
+
+    fn tiled(&self, c: &ContractSpec, bytes: f64, columns: u64) -> Option<Work> {
         let (batch, m, n, k) = (product(&c.batch), product(&c.m), product(&c.n), product(&c.k));
-        let made = self.operands(c)?;
+        let made = self.operands(c, columns)?;
         // Reading an element into an expression takes about as long as an operation on it.
         let each = (c.epilogue.flops() + c.loads.len() as u64) as f64;
         let sums = self.multiplications(batch, m, n, k) * c.b.len() as f64;
-        let busy = self.busy(c);
+        let (busy, drawn) = self.busy(c, columns);
         Some(Work {
             tensor: (sums / self.rate(c.dtype) + made.tensor) / busy,
             vector: (batch * m * n * each / self.vector + made.vector) / busy,
-            memory: bytes / self.memory / busy,
+            memory: bytes / self.memory / drawn,
         })
     }
 
@@ -247,7 +263,7 @@ impl TargetCost for Roofline {
             Body::Contract(c) => self.contraction(c, bytes)?,
             Body::Rows(r) => self.row(r, spec, bytes)?,
         };
-        Some(self.launch_ns + w.tensor.max(w.vector).max(w.memory) + 0.05 * (w.tensor + w.vector + w.memory))
+        Some(self.launch_ns + w.ns())
     }
 
     fn host_ns(&self, op: &OpDef, operands: &[TensorType], results: &[TensorType]) -> f64 {

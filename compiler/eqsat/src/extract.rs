@@ -5,13 +5,15 @@
 //! ```
 //!
 //! Several first choices (everything fused that a single use would fuse, nothing fused, by shared flow as in technology mapping), each
-//! improved by the local search of [`dag`]. Only improvements are kept, so the result is never worse than greedy fusion. Everything goes
-//! in class order: equal nets give equal choices.
+//! improved by the local search of [`dag`], then by the exact search of [`exact`] as far as a narrow frontier takes it. Only improvements
+//! are kept, so the result is never worse than greedy fusion. Everything goes in class order: equal nets give equal choices.
 
 pub mod dag;
+pub mod exact;
 
 use crate::net::Net;
 use dag::{DagWay, Problem};
+use exact::Effort;
 
 /// The way chosen for each class of a net; meaningful for those the roots reach.
 #[derive(Clone, Debug)]
@@ -153,7 +155,15 @@ pub fn extract(net: &Net) -> Choice {
             best = found;
         }
     }
-    best
+    match exact(net, &best, Effort::QUICK) {
+        Some(e) if e.best().cost < best.ns - GAIN => Choice { way: e.best().way.clone(), ns: e.best().cost },
+        _ => best,
+    }
+}
+
+/// The cheapest choice there is, or what is known about its cost when the effort is spent; `found` is the choice to beat.
+pub fn exact(net: &Net, found: &Choice, effort: Effort) -> Option<exact::Exact> {
+    exact::solve(&problem(net), &found.way, effort)
 }
 
 #[cfg(test)]

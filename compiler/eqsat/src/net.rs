@@ -15,12 +15,12 @@ use tahoma_core::op::{Contract, Expand, Kind, Move, OpDef};
 use tahoma_core::{Attrs, Builder, TensorType, ValueId};
 
 /// Kernels kept for a class, and how many of them a consumer tries to absorb.
-const KEEP: usize = 16;
-const TRY: usize = 8;
+const KEEP: usize = 40;
+const TRY: usize = 16;
 /// Parts of kernels kept for a class.
 const PARTS: usize = 8;
 /// Combinations tried for one e-node.
-const COMBINATIONS: usize = 256;
+const COMBINATIONS: usize = 1024;
 /// Walks into a class that found no way out before it is given up.
 const PATIENCE: u16 = 16;
 
@@ -373,9 +373,9 @@ fn kernels_of(net: &Net, class: usize, kernels: &[Vec<Arc<Candidate>>], costs: [
                 Shape::Contract => false,
             };
             // The best few, and moves in any case: they cost nothing to take in. A part of a kernel has no other use.
-            let fits = kernels[k as usize].iter().filter(takes).enumerate();
-            let always = |c: &Candidate| matches!(c.formed.shape, Shape::Move | Shape::Scores);
-            picks.extend(fits.filter(|(i, c)| *i < TRY || always(c)).map(|(_, c)| Pick::Absorb(c)));
+            let (parts, wholes): (Vec<_>, Vec<_>) = kernels[k as usize].iter().filter(takes).partition(|c| c.formed.shape == Shape::Scores);
+            let tried = wholes.into_iter().enumerate().filter(|(i, c)| *i < TRY || c.formed.shape == Shape::Move);
+            picks.extend(tried.map(|(_, c)| c).chain(parts).map(|c| Pick::Absorb(c)));
             choices.push(picks);
         }
         if choices.len() != n.needs.len() {
@@ -440,17 +440,24 @@ fn kernels_of(net: &Net, class: usize, kernels: &[Vec<Arc<Candidate>>], costs: [
     let least = found.iter().map(|f| f.1.body.nodes.len()).min().unwrap_or(0);
     let mut keep: Vec<Arc<Candidate>> = vec![];
     let (mut small, mut moved, mut parts) = (0, 0, 0);
-    for (i, &f) in ranked.iter().enumerate() {
+    let mut wholes = 0;
+    for &f in &ranked {
         let c = &found[f].1;
+        if c.formed.shape == Shape::Scores {
+            if parts < PARTS {
+                parts += 1;
+                keep.push(c.clone());
+            }
+            continue;
+        }
         let is_small = c.body.nodes.len() == least && small < 2;
         let is_move = c.formed.shape == Shape::Move && moved < 6;
-        let is_part = c.formed.shape == Shape::Scores && parts < PARTS;
-        if (i < KEEP && c.formed.shape != Shape::Scores) || is_small || is_move || is_part {
+        if wholes < KEEP || is_small || is_move {
             small += usize::from(is_small);
             moved += usize::from(is_move);
-            parts += usize::from(is_part);
             keep.push(c.clone());
         }
+        wholes += 1;
     }
     keep
 }

@@ -142,6 +142,30 @@ pub struct Product {
     pub dtype: DType,
 }
 
+impl ContractSpec {
+    /// Whether [`ContractSpec::spread`] serves a machine of many parts: an attention of few rows for each of few heads, as when tokens
+    /// are made one by one and several query heads share keys.
+    pub fn is_narrow(&self) -> bool {
+        const ROWS: u64 = 16;
+        const PARTS: u64 = 64;
+        let p = |v: &[u64]| v.iter().product::<u64>();
+        self.a.product.is_some() && (2..=ROWS).contains(&p(&self.m)) && p(&self.batch) * p(&self.n).div_ceil(128) < PARTS
+    }
+    /// The same with the loops of `m` among those of the batch: more parts, which read B anew.
+    pub fn spread(&self) -> ContractSpec {
+        let (at, more) = (self.batch.len(), self.m.len());
+        let wider = |a: &mut Access| {
+            a.strides.splice(at..at, vec![0; more]);
+            a.guards.iter_mut().for_each(|g| drop(g.coeffs.splice(at..at, vec![0; more])));
+        };
+        let mut c = self.clone();
+        c.batch.append(&mut c.m);
+        let keys = c.a.product.iter_mut().map(|p| &mut p.b);
+        c.b.iter_mut().chain(keys).flat_map(|o| &mut o.loads).for_each(|l| wider(&mut l.access));
+        c
+    }
+}
+
 impl Operand {
     /// A plain read.
     pub fn read(access: Access, dtype: DType) -> Operand {

@@ -124,7 +124,8 @@ pub fn lower(spec: &KernelSpec, target: &TargetDef) -> Result<PtxKernel, Diagnos
         Body::Rows(r) => rows::schedule(r, &ins, &outs, wide),
         Body::Contract(c) if contract::fits(c) => {
             let out = outs.get(c.store.buffer).ok_or_else(|| refuse(&spec.name, "it stores to no output"))?;
-            contract::schedule(c, &ins, out, wide)
+            let spread = c.is_narrow().then(|| c.spread());
+            contract::schedule(spread.as_ref().unwrap_or(c), &ins, out, wide)
         }
         Body::Contract(c) => rows::schedule(&rows::of_contract(c), &ins, &outs, wide),
     };

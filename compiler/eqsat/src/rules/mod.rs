@@ -16,6 +16,7 @@ mod known;
 pub mod merge;
 mod moves;
 pub mod sample;
+pub mod wide;
 
 use crate::bridge::fuse;
 use crate::facts::{EGraph, Fact, Made};
@@ -46,7 +47,7 @@ pub struct Rule {
 pub static FAMILIES: &[(&str, &[&[Rule]])] = &[
     ("Moves", &[moves::RULES, moves::slice::RULES, moves::layout::RULES]),
     ("Algebra", &[algebra::RULES, algebra::functions::RULES, algebra::reduce::RULES]),
-    ("Contractions", &[contract::RULES, contract::linear::RULES]),
+    ("Contractions", &[contract::RULES, contract::linear::RULES, wide::RULES]),
     ("Composites", &[composite::RULES, composite::activation::RULES, composite::rows::RULES]),
 ];
 
