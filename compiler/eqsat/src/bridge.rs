@@ -162,6 +162,12 @@ fn open(g: &mut EGraph, former: &mut Former, id: Id, n: &Node) -> Option<()> {
 
 /// A graph that computes `expr` (ops, inputs, weights): one output `y`. Used by rule tests and text tests.
 pub fn expr_to_graph(expr: &RecExpr<Node>) -> Result<Graph, OpError> {
+    let last = expr.as_ref().len().checked_sub(1).map(Id::from);
+    exprs_to_graph(expr, last.as_slice(), "y")
+}
+
+/// A graph that computes some nodes of `expr`, each once: outputs of that name, in order.
+pub fn exprs_to_graph(expr: &RecExpr<Node>, roots: &[Id], name: &str) -> Result<Graph, OpError> {
     enum Made {
         Value(ValueId),
         Attr(Attr),
@@ -203,8 +209,10 @@ pub fn expr_to_graph(expr: &RecExpr<Node>) -> Result<Graph, OpError> {
             other => return Err(OpError::new("E0902", format!("{other} is no op"))),
         });
     }
-    if let Some(Made::Value(v)) = done.last() {
-        b.output("y", *v);
+    for r in roots {
+        if let Some(Made::Value(v)) = done.get(usize::from(*r)) {
+            b.output(name, *v);
+        }
     }
     Ok(b.finish())
 }

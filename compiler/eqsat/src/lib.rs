@@ -8,16 +8,21 @@
 
 pub mod bridge;
 pub mod cost;
+pub mod dump;
 pub mod emit;
+pub mod explain;
 pub mod extract;
 pub mod facts;
 pub mod kernel;
 pub mod language;
 pub mod net;
 pub mod proof;
+pub mod replay;
 pub mod rules;
+pub mod why_not;
 
 pub use cost::{Roofline, SM_90A, TRN2, TargetCost};
+pub use explain::Searched;
 pub use rules::Rule;
 
 use crate::facts::{EGraph, Facts, Made};
@@ -42,7 +47,7 @@ pub struct Options<'a> {
     pub node_limit: usize,
     /// Emergency stop.
     pub time_limit: Duration,
-    /// Keep proofs of what was chosen (slower; meant for small graphs).
+    /// Prove what was chosen (slower).
     pub proofs: bool,
 }
 
@@ -93,8 +98,9 @@ pub struct Report {
     pub host_ops: BTreeMap<&'static str, usize>,
     /// Time of each phase.
     pub phases: Vec<(&'static str, Duration)>,
-    /// One per output that rules changed, on request.
+    /// On request: one per value of the source that the program now makes in another way, and what has none.
     pub proofs: Vec<proof::Proof>,
+    pub unproved: Vec<proof::LeftOut>,
     /// Faults of rules that were caught and refused (E0301); empty unless Tahoma has a bug.
     pub faults: Vec<Diagnostic>,
 }
@@ -133,6 +139,7 @@ impl Report {
             }
         }
         self.proofs.extend(other.proofs);
+        self.unproved.extend(other.unproved);
         self.faults.extend(other.faults);
     }
 }
@@ -182,11 +189,23 @@ fn branches(g: &Graph) -> Vec<String> {
 }
 
 fn optimize_main(program: &Program, options: &Options) -> Result<(Program, Report), Diagnostic> {
+    let mut s = search(program, options)?;
+    if options.proofs {
+        let start = Instant::now();
+        let all = proof::proofs(&s, options)?;
+        (s.report.proofs, s.report.unproved) = (all.proofs, all.left_out);
+        s.report.phases.push(("proofs", start.elapsed()));
+    }
+    Ok((s.result, s.report))
+}
+
+/// The whole path for `main` alone, with everything that was found on it: what explanations are made of.
+pub fn search(program: &Program, options: &Options) -> Result<Searched, Diagnostic> {
     let mut report = Report::default();
     let mut phases = vec![];
     let mut clock = Clock { last: Instant::now(), phases: &mut phases };
     let source = program.main();
-    let bridge = bridge::to_egraph(source, options.proofs);
+    let bridge = bridge::to_egraph(source, false);
     let uses = source_uses(source, &bridge.values);
     let roots: Vec<Id> = source.outputs.iter().map(|o| bridge.values[o.value.index()]).collect();
     clock.mark("bridge");
@@ -199,6 +218,7 @@ fn optimize_main(program: &Program, options: &Options) -> Result<(Program, Repor
     report.unfused_ns = extract::unfused(&plain).ns;
     report.greedy_ns = extract::greedy(&plain).ns;
     let plain_choice = extract::extract(&plain);
+    let plain_values = explain::places(&bridge.egraph, &plain, &bridge.values);
     clock.mark("fuse");
 
     let mut egraph = bridge.egraph;
@@ -220,7 +240,9 @@ fn optimize_main(program: &Program, options: &Options) -> Result<(Program, Repor
     }
     clock.mark("kernels");
     let found = best.map(|net| (extract::extract(&net), net)).filter(|(c, _)| c.ns <= plain_choice.ns);
+    let saturated = found.is_some();
     let (choice, net): (_, Net) = found.unwrap_or((plain_choice, plain));
+    let values = if saturated { explain::places(&egraph, &net, &bridge.values) } else { plain_values };
     clock.mark("extract");
 
     let inputs: Vec<Arc<str>> = bridge::input_names(source);
@@ -239,12 +261,8 @@ fn optimize_main(program: &Program, options: &Options) -> Result<(Program, Repor
         report.rules.entry(rule.to_string()).or_default().used = n;
     }
     report.faults = egraph.analysis.faults.clone();
-    if options.proofs {
-        report.proofs = proof::proofs(egraph, source, &net, &choice)?;
-        clock.mark("proofs");
-    }
     report.phases = phases;
-    Ok((result, report))
+    Ok(Searched { source: program.clone(), result, report, egraph, net, choice, saturated, values, calls: emitted.calls })
 }
 
 fn lost(what: &str) -> Diagnostic {
