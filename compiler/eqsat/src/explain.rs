@@ -265,6 +265,17 @@ fn alternatives(s: &Searched, class: u32) -> Vec<Alternative> {
     out
 }
 
+impl Explanation {
+    /// All proofs, each once.
+    pub fn proofs(&self) -> impl Iterator<Item = &Proof> {
+        let kernels = &self.kernels;
+        // A proof that several kernels take part in is told with the first of them.
+        let first = move |i: usize, p: &Proof| kernels[..i].iter().all(|k| !p.kernels.contains(&k.name));
+        let own = kernels.iter().enumerate().flat_map(move |(i, k)| k.proofs.iter().filter(move |p| first(i, p)));
+        own.chain(&self.elsewhere)
+    }
+}
+
 fn rule_texts(s: &Searched, k: &Candidate, more: &[Proof]) -> Vec<RuleText> {
     let mut made: BTreeMap<&str, usize> = BTreeMap::new();
     for src in &k.sources {
@@ -299,7 +310,7 @@ pub fn explain(s: &Searched, options: &Options, kernel: Option<&str>) -> Result<
         let mut proofs: Vec<Proof> = vec![];
         for p in all.proofs.iter().filter(|p| has(&p.kernels)) {
             // Equal layers have equal proofs: one stands for all.
-            if !proofs.iter().any(|o| o.before == p.before && o.after == p.after) {
+            if !proofs.iter().any(|o| o.text == p.text && o.steps == p.steps) {
                 proofs.push(p.clone());
             }
         }
@@ -372,19 +383,17 @@ impl fmt::Display for Proof {
         for g in &self.given {
             writeln!(f, "    given {:<4} {:<24} {}", g.name, g.ty, g.is)?;
         }
-        writeln!(f, "    source   {}", indent(&self.before, 13))?;
+        let parts = |f: &mut fmt::Formatter, t: &proof::Text, by: &str| t.parts.iter().try_for_each(|p| writeln!(f, "{by}{p}"));
+        parts(f, &self.text, "    ")?;
+        writeln!(f, "    source   {}\n    program  {}", self.text.before, self.text.after)?;
         for (i, s) in self.steps.iter().enumerate() {
             let way = if s.backward { ", right to left" } else { "" };
             writeln!(f, "    {:>2}. {}{way} ({})", i + 1, s.rule, class_name(class_of(&s.rule)))?;
-            writeln!(f, "        before {}", indent(&s.before, 15))?;
-            writeln!(f, "        after  {}", indent(&s.after, 15))?;
+            parts(f, &s.text, "        ")?;
+            writeln!(f, "        before {}\n        after  {}", s.text.before, s.text.after)?;
         }
-        writeln!(f, "    program  {}", indent(&self.after, 13))
+        Ok(())
     }
-}
-
-fn indent(text: &str, by: usize) -> String {
-    text.replace('\n', &format!("\n{}", " ".repeat(by)))
 }
 
 impl fmt::Display for Kernel {

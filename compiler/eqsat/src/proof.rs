@@ -32,8 +32,8 @@ const NODES: usize = 6_000;
 const ROUNDS: usize = 8;
 /// Emergency stop for one round.
 const TIME: Duration = Duration::from_secs(5);
-/// Longest expression printed, in characters.
-const LONGEST: usize = 600;
+/// Longest line of an expression printed, in characters.
+const LONGEST: usize = 800;
 
 /// One rewrite: the part that changed, before and after.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -41,8 +41,24 @@ pub struct Step {
     pub rule: String,
     /// The rule is used from its right side to its left.
     pub backward: bool,
+    #[serde(flatten)]
+    pub text: Text,
+}
+
+/// Two equal expressions. `t0`, … stand for parts that occur more than once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Text {
+    /// `t0 = (add x0 x1)`, each before it is used.
+    pub parts: Vec<String>,
     pub before: String,
     pub after: String,
+}
+
+fn clip(text: String) -> String {
+    match text.char_indices().nth(LONGEST) {
+        Some((i, _)) => format!("{}…", &text[..i]),
+        None => text,
+    }
 }
 
 /// A value that both sides of a proof take as given.
@@ -59,10 +75,11 @@ pub struct Given {
 pub struct Proof {
     /// The value, by the source's node.
     pub of: String,
-    /// Kernels whose ops stand in `after`.
+    /// Kernels whose ops stand in the program's expression.
     pub kernels: Vec<String>,
-    pub before: String,
-    pub after: String,
+    /// The source's expression and the program's.
+    #[serde(flatten)]
+    pub text: Text,
     pub steps: Vec<Step>,
     pub given: Vec<Given>,
     #[serde(skip)]
@@ -123,15 +140,34 @@ impl Terms {
     fn one(&self, root: Id) -> RecExpr<Node> {
         self.expr[root].build_recexpr(|i| self.expr[i].clone())
     }
-    fn text(&self, root: Id) -> String {
-        let mut sizes = vec![];
-        if self.tree(root, &mut sizes) > TREE {
-            return format!("({} … of more than {TREE} nodes)", self.expr[root]);
+    /// Two expressions as text, with the parts that stand in them more than once named apart.
+    fn texts(&self, before: Id, after: Id) -> Text {
+        let mut uses: BTreeMap<Id, usize> = BTreeMap::new();
+        let mut stack = vec![before, after];
+        while let Some(id) = stack.pop() {
+            let n = uses.entry(id).or_default();
+            *n += 1;
+            if *n == 1 {
+                stack.extend(self.expr[id].children());
+            }
         }
-        let text = self.one(root).to_string();
-        match text.char_indices().nth(LONGEST) {
-            Some((i, _)) => format!("{}…", &text[..i]),
-            None => text,
+        let opens = |id: Id| self.expr[id].children().iter().any(|&c| !matches!(self.expr[c], Node::Attr(_)));
+        let mut names: BTreeMap<Id, String> = BTreeMap::new();
+        let mut parts = vec![];
+        // Ids are in dependency order, so a part is named before what holds it.
+        for (&id, _) in uses.iter().filter(|(id, n)| **n > 1 && **id != before && **id != after && opens(**id)) {
+            let name = format!("t{}", names.len());
+            parts.push(format!("{name} = {}", clip(self.write(id, &names))));
+            names.insert(id, name);
+        }
+        Text { parts, before: clip(self.write(before, &names)), after: clip(self.write(after, &names)) }
+    }
+    fn write(&self, id: Id, names: &BTreeMap<Id, String>) -> String {
+        let part = |c: &Id| names.get(c).cloned().unwrap_or_else(|| self.write(*c, names));
+        match &self.expr[id] {
+            Node::Leaf(l) => l.name.to_string(),
+            n if n.children().is_empty() => n.to_string(),
+            n => format!("({n} {})", n.children().iter().map(part).collect::<Vec<_>>().join(" ")),
         }
     }
     /// Nodes of an expression written as a tree.
@@ -380,7 +416,7 @@ pub(crate) fn derive(terms: &Terms, before: Id, after: Id, others: &[Id], means:
         }
         let name = new.forward_rule.or(new.backward_rule).map(|r| rules::name_of(r.as_str()).to_string()).unwrap_or_default();
         let (x, y) = (out.flat(old), out.flat(new));
-        steps.push(Step { rule: name, backward: new.backward_rule.is_some(), before: out.text(x), after: out.text(y) });
+        steps.push(Step { rule: name, backward: new.backward_rule.is_some(), text: out.texts(x, y) });
     }
     Ok((steps, out))
 }
@@ -457,12 +493,12 @@ pub fn of_kernels(s: &Searched, options: &Options, wanted: &dyn Fn(&str) -> bool
             match found {
                 Ok((steps, _)) if steps.is_empty() => out.as_written += 1,
                 Ok((steps, t)) => {
-                    let (before, after) = (terms.text(c.before), terms.text(c.after));
+                    let text = terms.texts(c.before, c.after);
                     // What only the others needed is of no interest.
                     let used: BTreeSet<&str> =
                         t.expr.as_ref().iter().filter_map(|n| if let Node::Leaf(l) = n { Some(&*l.name) } else { None }).collect();
                     let given = about.into_iter().filter(|g| used.contains(&*g.name)).collect();
-                    out.proofs.push(Proof { of, kernels, before, after, steps, given, terms: t });
+                    out.proofs.push(Proof { of, kernels, text, steps, given, terms: t });
                 }
                 Err(why) => out.left_out.push(LeftOut { of, kernels, why }),
             }
