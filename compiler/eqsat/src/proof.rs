@@ -274,7 +274,7 @@ impl Sides<'_> {
     }
     /// A value as the source makes it, with the nodes of `region` written out.
     fn source(&mut self, v: ValueId, region: &BTreeSet<usize>, done: &mut HashMap<ValueId, Id>, top: bool) -> Option<Id> {
-        if let Some(&id) = done.get(&v) {
+        if let Some(&id) = done.get(&v).filter(|_| !top) {
             return Some(id);
         }
         let class = self.names.place(v)?;
@@ -292,7 +292,9 @@ impl Sides<'_> {
                 self.terms.op(OpId::of(node.op.0), operands, &node.attrs)
             }
         };
-        done.insert(v, id);
+        if !top {
+            done.insert(v, id);
+        }
         Some(id)
     }
 }
@@ -317,14 +319,16 @@ fn claim(sides: &mut Sides, v: ValueId, class: u32) -> Option<Claim> {
         .take(REGION)
         .collect();
     region.extend(&more);
-    let mut done = HashMap::new();
-    let before = sides.source(v, &region, &mut done, true)?;
-    let mut others = vec![];
-    for i in more {
-        for &r in &main.nodes[i].results {
-            others.extend(sides.source(r, &region, &mut done, true));
+    // In the source's order, which a rule with several roots goes by.
+    let (mut done, mut others) = (HashMap::new(), vec![]);
+    for &i in &region {
+        let r = main.nodes[i].results[0];
+        if r != v {
+            others.extend(sides.source(r, &region, &mut done, more.contains(&i)));
         }
     }
+    let before = sides.source(v, &region, &mut done, true)?;
+    others.retain(|&o| !matches!(sides.terms.expr[o], Node::Leaf(_)));
     Some(Claim { before, after, others })
 }
 
@@ -469,11 +473,18 @@ pub fn of_kernels(s: &Searched, options: &Options, wanted: &dyn Fn(&str) -> bool
                 kernels: vec![],
                 behind: BTreeSet::new(),
             };
-            let Some(c) = claim(&mut sides, v, class) else { continue };
+            let claimed = claim(&mut sides, v, class);
             let Sides { terms, mut kernels, about, .. } = sides;
             kernels.sort();
             kernels.dedup();
             let touches = if kernels.is_empty() { wanted("") } else { kernels.iter().any(|k| wanted(k)) };
+            let of = names.value(s, v);
+            let Some(c) = claimed else {
+                if touches {
+                    out.left_out.push(LeftOut { of, kernels, why: "it is made of ops with several results or open shapes".into() });
+                }
+                continue;
+            };
             if c.before == c.after {
                 out.as_written += usize::from(touches);
                 continue;
@@ -489,7 +500,6 @@ pub fn of_kernels(s: &Searched, options: &Options, wanted: &dyn Fn(&str) -> bool
             } else {
                 Err(format!("its expression is larger than {TREE} nodes"))
             };
-            let of = names.value(s, v);
             match found {
                 Ok((steps, _)) if steps.is_empty() => out.as_written += 1,
                 Ok((steps, t)) => {
