@@ -411,7 +411,7 @@ impl fmt::Display for Kernel {
             writeln!(f, "{}): {}", if r.ops > 0 { format!(", {} ops", r.ops) } else { String::new() }, r.doc)?;
         }
         for a in &self.alternatives {
-            writeln!(f, "  else {}: the program would take {} more", a.what, us(a.slower_ns))?;
+            writeln!(f, "  else {}: the program would take {:.3} us more", a.what, a.slower_ns / 1e3)?;
         }
         for p in &self.proofs {
             write!(f, "{p}")?;

@@ -56,13 +56,24 @@ struct Drawn {
 }
 
 impl Drawn {
-    /// Floats in (−2, 2) with some zeros and ones; everything else 0 or 1, which is an index into anything.
-    fn tensor(&self, name: &str, ty: &TensorType) -> Tensor {
+    /// Floats in (−2, 2) with some zeros and ones; everything else 0 or 1, which is an index into anything. Weights shrink with the
+    /// root of how many products a result sums: else a softmax behind them magnifies the last place to a difference.
+    fn tensor(&self, name: &str, ty: &TensorType, weight: bool) -> Tensor {
         let mut s = Sample::new(self.seed ^ hash_of(&name));
-        if ty.dtype.is_float() {
-            return s.tensor(ty);
-        }
         let shape = ty.shape.to_static().unwrap_or_default();
+        if ty.dtype.is_float() {
+            let t = s.tensor(ty);
+            let sums: usize = match shape.as_slice() {
+                [.., k, _] if shape.len() <= 3 => *k,
+                [_, rest @ ..] if shape.len() > 3 => rest.iter().product(),
+                _ => 1,
+            };
+            if !weight || sums < 2 {
+                return t;
+            }
+            let scale = 1.0 / (sums as f64).sqrt();
+            return Tensor::from_f64s(ty.dtype, &shape, &t.to_f64s().iter().map(|v| v * scale).collect::<Vec<_>>());
+        }
         let bits: Vec<i64> = (0..shape.iter().product()).map(|_| s.below(2) as i64).collect();
         Tensor::i64(&shape, bits).cast(ty.dtype)
     }
@@ -71,7 +82,7 @@ impl Drawn {
 impl Weights for Drawn {
     fn get(&self, name: &str) -> Result<Tensor, Diagnostic> {
         let found = self.types.iter().find(|t| t.0 == name);
-        found.map(|(n, ty)| self.tensor(n, ty)).ok_or_else(|| Diagnostic::error("E0210", format!("no weight {name:?}")))
+        found.map(|(n, ty)| self.tensor(n, ty, true)).ok_or_else(|| Diagnostic::error("E0210", format!("no weight {name:?}")))
     }
 }
 
@@ -155,7 +166,7 @@ fn values(p: &Proof, seed: u64) -> Result<Vec<Tensor>, String> {
     let weights = graph.nodes.iter().filter(|n| n.op.name == "weight");
     let types = weights.map(|n| (n.attrs.str("name").unwrap_or_default().to_string(), graph.ty(n.results[0]).clone())).collect();
     let drawn = Drawn { seed, types };
-    let inputs: Vec<Tensor> = graph.inputs.iter().map(|i| drawn.tensor(&i.name, graph.ty(i.value))).collect();
+    let inputs: Vec<Tensor> = graph.inputs.iter().map(|i| drawn.tensor(&i.name, graph.ty(i.value), false)).collect();
     run(&Program::new(graph), "main", &inputs, &drawn).map_err(|e| e.message)
 }
 

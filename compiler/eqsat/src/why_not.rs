@@ -13,7 +13,7 @@ use crate::language::Node;
 use crate::net::{Way, What};
 use crate::rules::{self, Rule};
 use crate::{Options, lost};
-use egg::{Id, Searcher};
+use egg::{ENodeOrVar, Id, Searcher};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -24,7 +24,7 @@ use tahoma_core::{Diagnostic, Origin, form};
 
 /// Kernels of both whose whole program is searched, and rules listed.
 const FORCED: usize = 6;
-const RULES: usize = 8;
+const RULES: usize = 5;
 /// Names offered for one that is not known.
 const NEAR: usize = 5;
 
@@ -372,6 +372,11 @@ fn guards(s: &mut Searched, options: &Options, names: &Names, hull: &BTreeSet<us
     for rule in rules::all() {
         for (lhs, rhs) in rules::texts(rule) {
             let pattern: egg::Pattern<Node> = lhs.parse().map_err(|e| lost(&format!("rule {}: {e}", rule.name)))?;
+            // Rules about one op (x + 0) say nothing of two.
+            let ops = pattern.ast.as_ref().iter().filter(|n| matches!(n, ENodeOrVar::ENode(Node::Op(..)))).count();
+            if ops < 2 {
+                continue;
+            }
             for (id, at) in &classes {
                 if out.iter().any(|g| g.rule == rule.name) {
                     break;
