@@ -76,9 +76,11 @@ struct Attention {
     mask: bool,
     sink: bool,
     past: usize,
+    /// Queries, keys and values side by side, as a joined projection leaves them.
+    joined: bool,
 }
 
-const PLAIN: Attention = Attention { s: 5, t: 7, heads: 2, groups: 2, e: 4, rotary: false, mask: true, sink: false, past: 0 };
+const PLAIN: Attention = Attention { s: 5, t: 7, heads: 2, groups: 2, e: 4, rotary: false, mask: true, sink: false, past: 0, joined: true };
 
 fn attention(d: DType, name: &str, a: &Attention) -> Case {
     let mut c = Made::new(d);
@@ -87,13 +89,13 @@ fn attention(d: DType, name: &str, a: &Attention) -> Case {
         let r = c.op("reshape", &[x], no().with("shape", ints(&[1, n, h, e])));
         c.op("transpose", &[r], no().with("perm", vec![0, 2, 1, 3]))
     };
-    // Queries, keys and values side by side, as a joined projection leaves them (where they are equally many).
-    let (q, mut k, mut v) = if s == t {
+    let (q, mut k, mut v) = if a.joined && s == t - a.past {
         let all = c.input(&[1, s, (h + 2 * g) * e]);
         let part = |c: &mut Made, at: usize, n: usize| {
             let a = no().with("starts", ints(&[0, 0, at * e])).with("sizes", ints(&[1, s, n * e])).with("steps", vec![1, 1, 1]);
             let x = c.op("slice", &[all], a);
-            heads(c, x, s, n)
+            // One token: what moves units is a reshape.
+            if s == 1 { c.op("reshape", &[x], no().with("shape", ints(&[1, n, 1, e]))) } else { heads(c, x, s, n) }
         };
         (part(&mut c, 0, h), part(&mut c, h, g), part(&mut c, h + g, g))
     } else {
@@ -114,9 +116,7 @@ fn attention(d: DType, name: &str, a: &Attention) -> Case {
             c.op("add", &[p, q], no())
         };
         q = turn(&mut c, q, h, s);
-        if a.past == 0 {
-            k = turn(&mut c, k, g, t);
-        }
+        k = turn(&mut c, k, g, t - a.past);
     }
     if a.past > 0 {
         let (pk, pv) = (c.input(&[1, g, a.past, e]), c.input(&[1, g, a.past, e]));

@@ -38,6 +38,8 @@ const fn gpu(name: &'static str, f32_tflops: f64, f16_tflops: f64, gb_per_s: f64
         host_ns: 20_000.0,
         host_flops: 2.0,
         full_at: sms * 1024,
+        rows: tahoma_eqsat::cost::GPU_ROWS,
+        computes: tahoma_eqsat::cost::gpu_computes,
     }
 }
 
@@ -70,6 +72,9 @@ impl TargetDef {
 
 impl TargetCost for TargetDef {
     fn kernel_ns(&self, spec: &KernelSpec) -> Option<f64> {
+        if self.kind == TargetKind::Trn2 && crate::trn2::refused(spec).is_some() {
+            return None;
+        }
         self.roofline.kernel_ns(spec)
     }
     fn host_ns(&self, op: &OpDef, operands: &[TensorType], results: &[TensorType]) -> f64 {

@@ -1,6 +1,6 @@
 //! What a target charges for kernels and host ops. Extraction minimises the sum.
 
-use tahoma_core::kernel::{Access, Body, KernelSpec};
+use tahoma_core::kernel::{Access, Body, ContractSpec, KernelSpec, Operand};
 use tahoma_core::op::{Contract, Kind, Move, OpDef};
 use tahoma_core::{DType, TensorType};
 
@@ -19,7 +19,7 @@ pub trait TargetCost {
 /// ```
 ///
 /// The last term stands for imperfect overlap; it makes less work cheaper even where another limit rules.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Roofline {
     pub name: &'static str,
     /// One launch, as seen by the host.
@@ -38,6 +38,22 @@ pub struct Roofline {
     pub host_flops: f64,
     /// Fewer output elements than this leave a part of the machine idle.
     pub full_at: u64,
+    pub rows: RowCost,
+    /// Whether kernels compute on a number type.
+    pub computes: fn(DType) -> bool,
+}
+
+/// What it takes to make the rows of a contraction's first operand in the kernel (norms, attention).
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowCost {
+    /// Columns of the result that share one making of the rows: more columns make them again.
+    pub columns: u64,
+    /// Elements of a row that are kept; a longer row that is a product is made again for each pass over it. `None`: rows are whole.
+    pub kept: Option<u64>,
+    /// Bytes that a row's values may take; longer ones are no kernel.
+    pub bytes: Option<u64>,
+    /// Multiplies that turning one element costs, where the multiplier wants the row's other side.
+    pub turn: f64,
 }
 
 /// One NeuronCore-v3. Peaks and bandwidth: Trainium2 architecture guide (79 TFLOPS bf16, 20 TFLOPS f32, about 1 TFLOPS vector,
@@ -53,6 +69,9 @@ pub static TRN2: Roofline = Roofline {
     host_ns: 100_000.0,
     host_flops: 2.0,
     full_at: 128 * 128,
+    // Rows lie whole in SBUF, once for all columns, and are turned by the tensor engine, 128 columns at a time.
+    rows: RowCost { columns: u64::MAX, kept: None, bytes: Some(168 << 10), turn: 128.0 },
+    computes: |d| matches!(d, DType::F32 | DType::F16 | DType::BF16 | DType::Bool),
 };
 
 /// H100 SXM: 67 TFLOPS f32, 494 TFLOPS tf32, 989 TFLOPS bf16 dense, 3.35 TB/s (data sheet). The f32 matmul rate is that of f32
@@ -68,13 +87,76 @@ pub static SM_90A: Roofline = Roofline {
     host_ns: 20_000.0,
     host_flops: 2.0,
     full_at: 132 * 1024,
+    rows: GPU_ROWS,
+    computes: gpu_computes,
 };
+
+/// Registers hold whole numbers of 8 to 64 bits and floats of 16 to 64.
+pub fn gpu_computes(d: DType) -> bool {
+    use DType::*;
+    matches!(d, F64 | F32 | TF32 | F16 | BF16 | I64 | U64 | I32 | U32 | I16 | U16 | I8 | U8 | Bool)
+}
+
+/// A block makes its rows for up to 128 columns, and keeps as many scores of each.
+pub const GPU_ROWS: RowCost = RowCost { columns: 128, kept: Some(128), bytes: None, turn: 0.0 };
 
 impl Roofline {
     /// Share of the machine that `points` independent outputs can use; a floor keeps tiny kernels comparable.
     fn share(&self, points: u64) -> f64 {
         (points as f64 / self.full_at as f64).clamp(1.0 / 64.0, 1.0)
     }
+}
+
+fn product(extents: &[u64]) -> f64 {
+    extents.iter().map(|&e| e as f64).product()
+}
+
+impl Roofline {
+    /// Contraction flops per ns of a number type.
+    fn rate(&self, d: DType) -> f64 {
+        if d.bits() <= 16 && d.is_float() {
+            self.matmul_f16
+        } else if d == DType::F64 {
+            self.matmul_f32 / 2.0
+        } else {
+            self.matmul_f32
+        }
+    }
+
+    /// Time of making the elements that a contraction multiplies, beyond reading them. `None` where the target cannot.
+    fn operands_ns(&self, c: &ContractSpec) -> Option<f64> {
+        let (batch, m, n, k) = (product(&c.batch), product(&c.m), product(&c.n), product(&c.k));
+        let work = |o: &Operand| if o.plain().is_some() { 0.0 } else { (o.flops() + o.loads.len() as u64) as f64 };
+        // Each tile of the other side makes them again.
+        let again = |other: f64, tile: u64| (other / tile as f64).ceil().max(1.0);
+        let columns = again(n, self.rows.columns.min(1 << 40));
+        let mut ns = c.b.iter().map(work).sum::<f64>() * batch * n * k * again(m, 128) / self.vector;
+        if !c.a.is_row() {
+            return Some(ns + work(&c.a) * batch * m * k * again(n, 128) / self.vector);
+        }
+        if self.rows.bytes.is_some_and(|b| k * 4.0 * c.a.row_values() as f64 > b as f64) || !multiplies(c.dtype) {
+            return None;
+        }
+        let passes = c.a.passes() as f64;
+        ns += (work(&c.a) + passes) * batch * m * k * columns / self.vector;
+        ns += 2.0 * batch * m * k * self.rows.turn / self.rate(c.dtype);
+        if let Some(p) = &c.a.product {
+            if !multiplies(p.dtype) {
+                return None;
+            }
+            let e = product(&p.sum);
+            let whole = self.rows.kept.is_none_or(|kept| k <= kept as f64);
+            let times = columns * if whole { 1.0 } else { passes + 1.0 };
+            ns += 2.0 * batch * m * k * e * times / self.rate(p.dtype);
+            ns += (work(&p.a) * m + work(&p.b) * k) * batch * e * times / self.vector;
+        }
+        Some(ns)
+    }
+}
+
+/// Whether multiplier arrays take this type: the others are contracted as rows, which make no operands.
+fn multiplies(d: DType) -> bool {
+    matches!(d, DType::F32 | DType::F16 | DType::BF16)
 }
 
 /// A read whose innermost loop skips through memory wastes most of each line it fetches.
@@ -85,24 +167,26 @@ fn skips(a: &Access) -> bool {
 
 impl TargetCost for Roofline {
     fn kernel_ns(&self, spec: &KernelSpec) -> Option<f64> {
+        if !spec.dtypes().into_iter().all(self.computes) {
+            return None;
+        }
         let (arithmetic, points, reads): (f64, u64, Vec<&Access>) = match &spec.body {
             Body::Contract(c) => {
-                let rate = if c.dtype.bits() <= 16 && c.dtype.is_float() {
-                    self.matmul_f16
-                } else if c.dtype == DType::F64 {
-                    self.matmul_f32 / 2.0
-                } else {
-                    self.matmul_f32
-                };
                 let points: u64 = c.batch.iter().chain(&c.m).chain(&c.n).product();
-                let sums = 2.0 * points as f64 * c.k.iter().product::<u64>() as f64;
+                let sums = 2.0 * points as f64 * product(&c.k) * c.b.len() as f64;
                 // Reading an element into an expression takes about as long as an operation on it.
                 let each = (c.epilogue.flops() + c.loads.len() as u64) as f64;
-                (sums / rate + points as f64 * each / self.vector, points, vec![])
+                let made = self.operands_ns(c)?;
+                (sums / self.rate(c.dtype) + points as f64 * each / self.vector + made, points, vec![])
             }
             Body::Rows(r) => {
                 let outer: u64 = r.outer.iter().product();
-                let points = outer * r.inner.iter().product::<u64>();
+                let inner: u64 = r.inner.iter().product();
+                let points = outer * inner;
+                // Short rows go tap by tap, a map in pieces.
+                if inner > 64 && self.rows.bytes.is_some_and(|b| inner * 4 * r.row_values() as u64 > b) {
+                    return None;
+                }
                 let reads: u64 = r.loads.iter().map(|l| if l.per_row { outer } else { points }).sum();
                 ((spec.flops() + reads) as f64 / self.vector, points, r.loads.iter().map(|l| &l.access).collect())
             }

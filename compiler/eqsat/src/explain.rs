@@ -290,8 +290,11 @@ fn rule_texts(s: &Searched, k: &Candidate, more: &[Proof]) -> Vec<RuleText> {
 }
 
 pub(crate) fn rule_text(name: &str, ops: usize) -> RuleText {
-    let row = rules::all().find(|r| r.name == name);
-    let (lhs, rhs) = row.map_or(("", ""), |r| (r.lhs, r.rhs));
+    let rows = rules::all().map(|r| (r.name, r.lhs, r.rhs));
+    let codes = rules::codes().map(|c| (c.name, c.lhs, c.rhs));
+    let [left, right] = rules::merge::SIDES;
+    let mut all = rows.chain(codes).chain([(rules::merge::NAME, left, right)]);
+    let (_, lhs, rhs) = all.find(|r| r.0 == name).unwrap_or_default();
     RuleText { name: name.into(), class: class_of(name), doc: doc_of(name).into(), lhs: lhs.into(), rhs: rhs.into(), ops }
 }
 

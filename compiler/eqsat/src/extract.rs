@@ -63,6 +63,22 @@ pub fn cost(net: &Net, way: &[u32]) -> f64 {
     reached(net, way).iter().map(|&c| net.classes[c as usize].ways[way[c as usize] as usize].ns).sum()
 }
 
+/// Bytes that the chosen kernels and host ops move: what accesses touch of each buffer, results written once. Recipes and free
+/// reshapes move nothing.
+pub fn bytes(net: &Net, way: &[u32]) -> u64 {
+    let of = |c: u32| net.classes[c as usize].ty.as_ref().and_then(|t| t.bytes()).unwrap_or(0);
+    let moved = |&c: &u32| {
+        let class = &net.classes[c as usize];
+        let w = &class.ways[way[c as usize] as usize];
+        match &w.what {
+            crate::net::What::Kernel(k) => k.formed.spec.bytes(),
+            crate::net::What::Node(_) if class.fixed || w.ns < 1.0 => 0,
+            crate::net::What::Node(_) => of(c) + w.needs.iter().map(|&k| of(k)).sum::<u64>(),
+        }
+    };
+    reached(net, way).iter().map(moved).sum()
+}
+
 /// Classes that the roots reach under a choice, in dependency order.
 pub fn reached(net: &Net, way: &[u32]) -> Vec<u32> {
     let mut live = vec![false; net.classes.len()];

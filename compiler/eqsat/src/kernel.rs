@@ -120,7 +120,7 @@ pub enum Shape {
 #[derive(Clone, Debug)]
 pub struct Formed {
     pub shape: Shape,
-    /// Infinite for such a part.
+    /// For such a part, with a narrow matrix after it.
     pub ns: f64,
     pub spec: Arc<KernelSpec>,
 }
@@ -148,7 +148,7 @@ impl<'a> Former<'a> {
             let ns = self.target.kernel_ns(&spec).filter(|ns| ns.is_finite())?;
             Some(Formed { shape: shape_of(body, &spec), ns, spec: Arc::new(spec) })
         });
-        let verdict = whole.or_else(|| scores(graph));
+        let verdict = whole.or_else(|| scores(graph, self.target));
         self.refused += usize::from(verdict.is_none());
         self.verdicts.insert(body.clone(), verdict.clone());
         verdict
@@ -159,7 +159,7 @@ impl<'a> Former<'a> {
 const PROBE: u64 = 16;
 
 /// Whether rows over a contraction can stand before another: tried with a matrix of no matter what width.
-fn scores(mut g: Graph) -> Option<Formed> {
+fn scores(mut g: Graph, target: &dyn TargetCost) -> Option<Formed> {
     if !g.nodes.iter().any(|n| matches!(n.op.kind, Kind::Contract(_))) {
         return None;
     }
@@ -178,7 +178,8 @@ fn scores(mut g: Graph) -> Option<Formed> {
     let spec = form::form(&g, "k").ok()?;
     match &spec.body {
         kernel::Body::Contract(c) if c.a.product.is_some() && c.a.reduces() => {
-            Some(Formed { shape: Shape::Scores, ns: f64::INFINITY, spec: Arc::new(spec) })
+            let ns = target.kernel_ns(&spec).filter(|ns| ns.is_finite())?;
+            Some(Formed { shape: Shape::Scores, ns, spec: Arc::new(spec) })
         }
         _ => None,
     }

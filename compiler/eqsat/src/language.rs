@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! (transpose (relu x:f32[2,3]) [1,0])       x: an input;  w=f32[3]: a weight;  ?x: a pattern variable
+//! (mul x:f32[2,3] (constant f32[]{0.5}))    a constant
 //! ```
 //!
 //! Text is checked against the op table (names, arity), so rules are data that cannot drift from it. Attributes as leaves let a
@@ -15,7 +16,7 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 use tahoma_core::op::OpDef;
-use tahoma_core::{Attr, Attrs, DType, Shape, TensorType};
+use tahoma_core::{Attr, Attrs, DType, Shape, Tensor, TensorType};
 
 /// An index into `ops::OPS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -184,10 +185,16 @@ impl fmt::Display for Node {
                 Attr::Ints(v) => write!(f, "[{}]", ints(v)),
                 Attr::DType(d) => write!(f, "{d}"),
                 Attr::Floats(v) => write!(f, "floats[{}]", v.len()),
-                Attr::Tensor(t) => match t.to_f64s().as_slice() {
-                    [one] => write!(f, "{}[{one:?}]", t.dtype()),
-                    _ => write!(f, "{}{:?}#{:x}", t.dtype(), t.shape(), a.hash & 0xffff),
-                },
+                Attr::Tensor(t) => {
+                    let v = t.to_f64s();
+                    let dims: Vec<i64> = t.shape().iter().map(|&n| n as i64).collect();
+                    write!(f, "{}[{}]", t.dtype(), ints(&dims))?;
+                    match v.first() {
+                        Some(x) if v.iter().all(|y| y.to_bits() == x.to_bits()) => write!(f, "{{{x:?}}}"),
+                        _ if v.len() <= 8 => write!(f, "{{{}}}", v.iter().map(|x| format!("{x:?}")).collect::<Vec<_>>().join(",")),
+                        _ => write!(f, "#{:x}", a.hash & 0xffff),
+                    }
+                }
                 Attr::Func(s) => write!(f, "@{s}"),
             },
             Node::Leaf(l) => {
@@ -208,7 +215,27 @@ fn parse_type(s: &str) -> Option<TensorType> {
     Some(TensorType::new(DType::from_name(dtype)?, Shape::known(&dims?)))
 }
 
+/// `f32[2]{1.0,2.0}`; one number stands for all elements.
+fn parse_tensor(s: &str) -> Option<Tensor> {
+    let (ty, values) = s.strip_suffix('}')?.split_once('{')?;
+    let ty = parse_type(ty)?;
+    let shape = ty.shape.to_static()?;
+    let n: usize = shape.iter().product();
+    let mut v: Vec<f64> = values.split(',').filter(|x| !x.is_empty()).map(|x| x.parse().ok()).collect::<Option<_>>()?;
+    if let [one] = v[..] {
+        v = vec![one; n];
+    }
+    (v.len() == n).then(|| match ty.dtype {
+        d if d.is_float() => Tensor::from_f64s(d, &shape, &v),
+        DType::Bool => Tensor::bool(&shape, v.iter().map(|&x| x != 0.0).collect()),
+        d => Tensor::i64(&shape, v.iter().map(|&x| x as i64).collect()).cast(d),
+    })
+}
+
 fn parse_attr(s: &str) -> Option<Attr> {
+    if let Some(t) = parse_tensor(s) {
+        return Some(Attr::from(t));
+    }
     if let Some(list) = s.strip_prefix('[').and_then(|s| s.strip_suffix(']')) {
         let v: Option<Vec<i64>> = list.split(',').filter(|x| !x.is_empty()).map(|x| x.parse().ok()).collect();
         return v.map(Attr::Ints);

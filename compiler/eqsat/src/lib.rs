@@ -18,7 +18,9 @@ pub mod language;
 pub mod net;
 pub mod proof;
 pub mod replay;
+mod roll;
 pub mod rules;
+mod side;
 pub mod why_not;
 
 pub use cost::{Roofline, SM_90A, TRN2, TargetCost};
@@ -29,7 +31,7 @@ use crate::facts::{EGraph, Facts, Made};
 use crate::kernel::Former;
 use crate::language::Node;
 use crate::net::{Net, Use};
-use egg::{Id, Runner, SimpleScheduler, StopReason};
+use egg::{Id, Rewrite, Runner, SimpleScheduler, StopReason};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -91,6 +93,10 @@ pub struct Report {
     pub unfused_ns: f64,
     pub greedy_ns: f64,
     pub chosen_ns: f64,
+    /// Bytes that kernels and host ops move to and from memory in one run, for the same three.
+    pub unfused_bytes: u64,
+    pub greedy_bytes: u64,
+    pub chosen_bytes: u64,
     /// Kernel calls in `main`, and distinct kernel functions.
     pub launches: usize,
     pub functions: usize,
@@ -110,6 +116,19 @@ impl Report {
     pub fn rules_used(&self) -> BTreeMap<String, u64> {
         self.rules.iter().filter(|(_, u)| u.used > 0).map(|(n, u)| (n.clone(), u.used as u64)).collect()
     }
+    /// What it would be if the same had been done `times` times: the search was done once.
+    fn repeated(mut self, times: usize) -> Report {
+        self.rules.values_mut().for_each(|u| u.used *= times);
+        self.host_ops.values_mut().for_each(|n| *n *= times);
+        self.launches *= times;
+        for ns in [&mut self.unfused_ns, &mut self.greedy_ns, &mut self.chosen_ns] {
+            *ns *= times as f64;
+        }
+        for bytes in [&mut self.unfused_bytes, &mut self.greedy_bytes, &mut self.chosen_bytes] {
+            *bytes *= times as u64;
+        }
+        self
+    }
     /// Adds what was done to another function of the program. Predicted times add up as if both ran.
     fn add(&mut self, other: Report) {
         for (name, u) in other.rules {
@@ -119,7 +138,7 @@ impl Report {
         self.iterations += other.iterations;
         self.e_nodes += other.e_nodes;
         self.e_classes += other.e_classes;
-        if other.stopped != "saturated" {
+        if self.stopped.is_empty() || other.stopped != "saturated" {
             self.stopped = other.stopped;
         }
         self.bodies_tried += other.bodies_tried;
@@ -127,6 +146,9 @@ impl Report {
         self.unfused_ns += other.unfused_ns;
         self.greedy_ns += other.greedy_ns;
         self.chosen_ns += other.chosen_ns;
+        self.unfused_bytes += other.unfused_bytes;
+        self.greedy_bytes += other.greedy_bytes;
+        self.chosen_bytes += other.chosen_bytes;
         self.launches += other.launches;
         self.functions += other.functions;
         for (op, n) in other.host_ops {
@@ -162,7 +184,7 @@ impl Clock<'_> {
 /// reshapes, and recipes on weights. Equal kernels share a function. Other functions of the program are kept as they are.
 /// Errors: only faults of ours (E0901); a rule that misbehaves is left out and told in the report.
 pub fn optimize(program: &Program, options: &Options) -> Result<(Program, Report), Diagnostic> {
-    let (mut program, mut report) = optimize_main(program, options)?;
+    let (mut program, mut report) = roll::optimize(program, options)?;
     let (mut done, mut open) = (BTreeSet::new(), branches(program.main()));
     while let Some(name) = open.pop() {
         if !done.insert(name.clone()) {
@@ -171,7 +193,7 @@ pub fn optimize(program: &Program, options: &Options) -> Result<(Program, Report
         // The branch stands in as `main` while it is optimised; names of kernels stay single that way.
         let Some(branch) = program.functions.remove(&name) else { continue };
         let Some(main) = program.functions.insert(Program::MAIN.into(), branch) else { continue };
-        let (mut optimised, inner) = optimize_main(&program, options)?;
+        let (mut optimised, inner) = roll::optimize(&program, options)?;
         if let Some(branch) = optimised.functions.insert(Program::MAIN.into(), main) {
             open.extend(branches(&branch));
             optimised.functions.insert(name, branch);
@@ -215,8 +237,9 @@ pub fn search(program: &Program, options: &Options) -> Result<Searched, Diagnost
     let plain_made = Facts::canonical_made(&bridge.egraph);
     let mut plain = net::build(&bridge.egraph, &roots, plain_made, Use::Source).ok_or_else(|| lost("the program has a cycle"))?;
     net::price(&mut plain, &mut former, options.target, &|id| uses.get(&id).copied().unwrap_or(0));
-    report.unfused_ns = extract::unfused(&plain).ns;
-    report.greedy_ns = extract::greedy(&plain).ns;
+    let (unfused, greedy) = (extract::unfused(&plain), extract::greedy(&plain));
+    (report.unfused_ns, report.unfused_bytes) = (unfused.ns, extract::bytes(&plain, &unfused.way));
+    (report.greedy_ns, report.greedy_bytes) = (greedy.ns, extract::bytes(&plain, &greedy.way));
     let plain_choice = extract::extract(&plain);
     let plain_values = explain::places(&bridge.egraph, &plain, &bridge.values);
     clock.mark("fuse");
@@ -246,16 +269,18 @@ pub fn search(program: &Program, options: &Options) -> Result<Searched, Diagnost
     clock.mark("extract");
 
     let inputs: Vec<Arc<str>> = bridge::input_names(source);
-    let (result, emitted) = emit::emit(&net, &choice, program, &inputs)?;
+    let (mut result, emitted) = emit::emit(&net, &choice, program, &inputs)?;
+    let (joined, saved) = side::join(&mut result, options.target);
     clock.mark("emit");
 
-    report.chosen_ns = choice.ns;
+    report.chosen_ns = choice.ns - saved;
+    report.chosen_bytes = extract::bytes(&net, &choice.way);
     report.e_nodes = egraph.total_number_of_nodes();
     report.e_classes = egraph.number_of_classes();
     report.bodies_tried = former.tried;
     report.bodies_refused = former.refused;
-    report.launches = emitted.launches;
-    report.functions = emitted.functions;
+    report.launches = emitted.launches - joined;
+    report.functions = result.functions.values().filter(|f| f.attrs.str("kernel").is_some()).count();
     report.host_ops = emitted.host;
     for (rule, n) in emitted.used {
         report.rules.entry(rule.to_string()).or_default().used = n;
@@ -278,12 +303,21 @@ fn source_uses(g: &Graph, values: &[Id]) -> HashMap<Id, u32> {
     out
 }
 
+/// The rules of the allowed classes as egg runs them.
+pub(crate) fn rewrites(options: &Options) -> Result<Vec<Rewrite<Node, Facts>>, Diagnostic> {
+    let mut out = vec![];
+    for r in rules::all().filter(|r| r.class <= options.numerics) {
+        out.extend(rules::rewrites(r).map_err(|e| lost(&e))?);
+    }
+    for c in rules::codes().filter(|c| c.class <= options.numerics) {
+        out.push(rules::code::rewrite(c).map_err(|e| lost(&e))?);
+    }
+    Ok(out)
+}
+
 /// Runs the rules of the allowed classes to a fixed point or a limit.
 fn saturate(egraph: EGraph, options: &Options, report: &mut Report) -> Result<EGraph, Diagnostic> {
-    let mut rewrites = vec![];
-    for r in rules::all().filter(|r| r.class <= options.numerics) {
-        rewrites.extend(rules::rewrites(r).map_err(|e| lost(&e))?);
-    }
+    let rewrites = rewrites(options)?;
     // A rewrite whose ops are nowhere costs a look-up; most of the table is idle on any one model.
     let limit = options.node_limit.max(3 * egraph.total_number_of_nodes());
     let run = |egraph: EGraph, iterations: usize| {

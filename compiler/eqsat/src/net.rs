@@ -15,10 +15,12 @@ use tahoma_core::op::{Contract, Expand, Kind, Move, OpDef};
 use tahoma_core::{Attrs, Builder, TensorType, ValueId};
 
 /// Kernels kept for a class, and how many of them a consumer tries to absorb.
-const KEEP: usize = 8;
-const TRY: usize = 3;
+const KEEP: usize = 16;
+const TRY: usize = 8;
+/// Parts of kernels kept for a class.
+const PARTS: usize = 8;
 /// Combinations tried for one e-node.
-const COMBINATIONS: usize = 32;
+const COMBINATIONS: usize = 256;
 /// Walks into a class that found no way out before it is given up.
 const PATIENCE: u16 = 16;
 
@@ -64,6 +66,17 @@ pub struct Net {
 }
 
 impl Net {
+    /// The class whose bytes these are: free reshapes are looked through.
+    fn alias(&self, mut class: u32) -> u32 {
+        let of = |c: u32| {
+            let reshape = |n: &&NetNode| matches!(&n.node, Node::Op(op, _) if matches!(op.def().kind, Kind::Move(Move::Reshape)));
+            self.classes[c as usize].nodes.iter().find(reshape).map(|n| n.needs[0])
+        };
+        while let Some(k) = of(class) {
+            class = k;
+        }
+        class
+    }
     /// Who made an e-node of the net.
     pub fn made(&self, class: u32, node: u32) -> Option<&Made> {
         self.made.get(&self.classes[class as usize].nodes[node as usize].node)
@@ -224,7 +237,7 @@ pub fn price(net: &mut Net, former: &mut Former, target: &dyn TargetCost, uses: 
         for (k, n) in class.nodes.iter().enumerate() {
             ways.push(Way { ns: node_ns(net, class, n, target), needs: n.needs.clone(), what: What::Node(k as u32) });
         }
-        for c in found.iter().filter(|c| c.formed.ns.is_finite()) {
+        for c in found.iter().filter(|c| c.formed.shape != Shape::Scores) {
             ways.push(Way { ns: c.formed.ns, needs: c.inputs.clone(), what: What::Kernel(c.clone()) });
         }
         let least =
@@ -407,6 +420,7 @@ fn kernels_of(net: &Net, class: usize, kernels: &[Vec<Arc<Candidate>>], costs: [
             alone = false;
         }
     }
+    let found = undominated(net, found);
     // The best few by either cost in turn, and always the smallest, and the longest chain of moves.
     let order = |k: usize, found: &[([f64; 2], Arc<Candidate>)]| {
         let mut o: Vec<usize> = (0..found.len()).collect();
@@ -429,9 +443,9 @@ fn kernels_of(net: &Net, class: usize, kernels: &[Vec<Arc<Candidate>>], costs: [
     for (i, &f) in ranked.iter().enumerate() {
         let c = &found[f].1;
         let is_small = c.body.nodes.len() == least && small < 2;
-        let is_move = c.formed.shape == Shape::Move && moved < 2;
-        let is_part = c.formed.shape == Shape::Scores && parts < 2;
-        if (i < KEEP && c.formed.ns.is_finite()) || is_small || is_move || is_part {
+        let is_move = c.formed.shape == Shape::Move && moved < 6;
+        let is_part = c.formed.shape == Shape::Scores && parts < PARTS;
+        if (i < KEEP && c.formed.shape != Shape::Scores) || is_small || is_move || is_part {
             small += usize::from(is_small);
             moved += usize::from(is_move);
             parts += usize::from(is_part);
@@ -439,6 +453,35 @@ fn kernels_of(net: &Net, class: usize, kernels: &[Vec<Arc<Candidate>>], costs: [
         }
     }
     keep
+}
+
+/// Without kernels that another of their shape makes pointless: no dearer, and needing no more. Inputs and recipes are there anyway, and
+/// free reshapes are looked through. Of equals the smallest stays.
+fn undominated(net: &Net, mut found: Vec<([f64; 2], Arc<Candidate>)>) -> Vec<([f64; 2], Arc<Candidate>)> {
+    let given = |c: u32| {
+        let c = &net.classes[c as usize];
+        c.fixed || c.nodes.iter().any(|n| matches!(n.node, Node::Leaf(_)))
+    };
+    found.sort_by(|a, b| (a.1.body.nodes.len(), &a.1.body).cmp(&(b.1.body.nodes.len(), &b.1.body)));
+    let needs: Vec<Vec<u32>> = found
+        .iter()
+        .map(|(_, c)| {
+            let mut needs: Vec<u32> = c.inputs.iter().map(|&k| net.alias(k)).filter(|&k| !given(k)).collect();
+            needs.sort_unstable();
+            needs.dedup();
+            needs
+        })
+        .collect();
+    let better = |i: usize, j: usize| {
+        let (a, b) = (&found[i].1.formed, &found[j].1.formed);
+        let within = needs[i].iter().all(|k| needs[j].contains(k));
+        let equal = a.ns == b.ns && needs[i].len() == needs[j].len();
+        a.shape == b.shape && a.ns <= b.ns && within && (!equal || i < j)
+    };
+    let keep: Vec<bool> = (0..found.len()).map(|j| j == 0 || !(0..found.len()).any(|i| i != j && better(i, j))).collect();
+    let mut keep = keep.into_iter();
+    found.retain(|_| keep.next().unwrap_or(true));
+    found
 }
 
 /// A convolution with one input channel per group is a sum along rows, and takes maps before it.

@@ -15,7 +15,7 @@ use crate::facts::{EGraph, Facts, Made};
 use crate::kernel::{Arg, Candidate, Former};
 use crate::language::{AttrLeaf, Leaf, Node, OpId};
 use crate::net::What;
-use crate::{Options, bridge, lost, rules};
+use crate::{Options, bridge, rules};
 use egg::{FlatTerm, Id, Language, RecExpr, Rewrite, Runner, SimpleScheduler};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
@@ -277,12 +277,14 @@ impl Sides<'_> {
         if let Some(&id) = done.get(&v).filter(|_| !top) {
             return Some(id);
         }
-        let class = self.names.place(v)?;
+        // A value that leads only back to what it is made of has no place in the net: it can be written out, but not be given.
+        let class = self.names.place(v);
         let n = self.names.maker(v);
-        let open = n.filter(|n| region.contains(n) && (top || !self.given.contains_key(&class)));
-        let id = match (self.constant(class).filter(|_| !top), open) {
+        let given = class.is_some_and(|c| self.given.contains_key(&c));
+        let open = n.filter(|n| region.contains(n) && (top || !given));
+        let id = match (class.and_then(|c| self.constant(c)).filter(|_| !top), open) {
             (Some(id), _) => id,
-            (None, None) => self.give(class)?,
+            (None, None) => self.give(class?)?,
             (None, Some(n)) => {
                 let node = &self.s.source.main().nodes[n];
                 let mut operands = vec![];
@@ -430,7 +432,7 @@ pub fn class_of(rule: &str) -> Numerics {
     match rules::all().find(|r| r.name == rule) {
         Some(r) => r.class,
         None if rule == "fold" => Numerics::Exact,
-        None => Numerics::Reassociate,
+        None => rules::codes().find(|c| c.name == rule).map_or(Numerics::Reassociate, |c| c.class),
     }
 }
 
@@ -440,8 +442,8 @@ pub fn doc_of(rule: &str) -> &'static str {
         Some(r) => r.doc,
         None if rule == "fold" => "an op on constants is its value",
         None if rule == bridge::OPEN => "a composite is what defines it",
-        None if rule == rules::merge::NAME => "contractions that share an input are one, with their weights side by side",
-        None => "",
+        None if rule == rules::merge::NAME => rules::merge::DOC,
+        None => rules::codes().find(|c| c.name == rule).map_or("", |c| c.doc),
     }
 }
 
@@ -453,10 +455,7 @@ pub fn proofs(s: &Searched, options: &Options) -> Result<Proofs, Diagnostic> {
 /// Proofs of the values in whose making a kernel that `wanted` names takes part, or no kernel at all if it wants "".
 pub fn of_kernels(s: &Searched, options: &Options, wanted: &dyn Fn(&str) -> bool) -> Result<Proofs, Diagnostic> {
     let names = Names::new(s);
-    let mut rewrites = vec![];
-    for r in rules::all().filter(|r| r.class <= options.numerics) {
-        rewrites.extend(rules::rewrites(r).map_err(|e| lost(&e))?);
-    }
+    let rewrites = crate::rewrites(options)?;
     let mut former = Former::new(options.target);
     let mut means = Means { rewrites, former: Some(&mut former), merge: options.numerics >= Numerics::Reassociate };
     let mut known: HashMap<Vec<RecExpr<Node>>, Result<(Vec<Step>, Terms), String>> = HashMap::new();

@@ -109,7 +109,8 @@ fn groups(s: &Searched, text: &str) -> Result<Vec<Group>, Diagnostic> {
     for &i in &all {
         let n = &main.nodes[i];
         let ours = n.op.name.eq_ignore_ascii_case(op);
-        let theirs = n.origin.leaves().into_iter().find(|o| op_names(o).is_some_and(|m| m.split(',').next().unwrap_or(m).eq_ignore_ascii_case(op)));
+        let theirs =
+            n.origin.leaves().into_iter().find(|o| op_names(o).is_some_and(|m| m.split(',').next().unwrap_or(m).eq_ignore_ascii_case(op)));
         if ours || theirs.is_some() {
             let name = if ours || theirs.is_none() { node_label(s, i) } else { theirs.map(label).unwrap_or_default() };
             by.entry(name).or_insert((i, vec![])).1.push(i);
@@ -155,8 +156,7 @@ struct Flow {
 impl Flow {
     fn new(s: &Searched, names: &Names) -> Flow {
         let main = s.source.main();
-        let operands: Vec<Vec<usize>> =
-            main.nodes.iter().map(|n| n.operands.iter().filter_map(|&v| names.maker(v)).collect()).collect();
+        let operands: Vec<Vec<usize>> = main.nodes.iter().map(|n| n.operands.iter().filter_map(|&v| names.maker(v)).collect()).collect();
         let mut users = vec![vec![]; operands.len()];
         for (i, o) in operands.iter().enumerate() {
             o.iter().for_each(|&k| users[k].push(i));
@@ -307,7 +307,8 @@ fn group(s: &Searched, options: &Options, names: &Names, last: usize, hull: &BTr
     for &i in hull {
         let n = &main.nodes[i];
         if !names.plain(i) {
-            let why = if matches!(n.op.kind, Kind::Structure) { "structures the program" } else { "has a result whose shape depends on data" };
+            let why =
+                if matches!(n.op.kind, Kind::Structure) { "structures the program" } else { "has a result whose shape depends on data" };
             return Err(format!("{} ({}) {why}, so it runs on the host", node_label(s, i), n.op.name));
         }
         if !joins(n.op.0) && n.op.name != "constant" {

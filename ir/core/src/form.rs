@@ -347,11 +347,13 @@ impl<'g> Former<'g> {
         if let Some((operand, to, pad)) = self.through_move(n, index, pad)? {
             return self.point(operand, &to, &pad);
         }
-        if !pad.guards.is_empty() {
+        // Joining adds −0 outside each part: more of it around is the same.
+        let joins = matches!(n.op.kind, Kind::Move(Move::Concat)) && pad.fill.is_some_and(|f| f.to_bits() == (-0.0f64).to_bits());
+        if !pad.guards.is_empty() && !joins {
             return self.padded(n, index, pad, d);
         }
         match &n.op.kind {
-            Kind::Move(Move::Concat) => self.concat(n, index, d),
+            Kind::Move(Move::Concat) => self.concat(n, index, pad, d),
             Kind::Elementwise(s) => {
                 let mut args = vec![];
                 for &o in &n.operands {
@@ -379,39 +381,52 @@ impl<'g> Former<'g> {
         }
     }
 
-    /// Padding of a computed value goes to what it is computed from, where a fill of that gives this fill: `relu(0) = 0`, `−(+0) = −0`.
+    /// Padding of a computed value goes to what it is computed from, where fills of that give this fill exactly: `relu(0) = 0`,
+    /// `−(+0) = −0`, `F·1 = F`, `F + −0 = F`.
     fn padded(&mut self, n: &Node, index: &Index, pad: &Padding, d: DType) -> Result<usize, Stop> {
+        use crate::kernel_eval::{Value, binary, unary};
         let why = || Stop::No(FormError(format!("padding of a computed value ({})", n.op.name)));
         let Kind::Elementwise(s) = n.op.kind else { return Err(why()) };
-        let constant =
-            |v: ValueId| self.producers[v.index()].map(|i| &self.g.nodes[i]).and_then(|n| n.attrs.tensor("value")).and_then(|t| uniform(t));
+        if !d.is_float() || n.operands.iter().any(|&o| !self.g.ty(o).dtype.is_float()) {
+            return Err(why());
+        }
+        let producer = |v: ValueId| self.producers[v.index()].map(|i| &self.g.nodes[i]);
+        let constant: Vec<Option<f64>> =
+            n.operands.iter().map(|&v| producer(v).and_then(|n| n.attrs.tensor("value")).and_then(|t| uniform(t))).collect();
         let fill = pad.fill.unwrap_or(0.0);
-        let moving: Vec<usize> = (0..n.operands.len()).filter(|&i| constant(n.operands[i]).is_none()).collect();
-        let [x] = *moving else { return Err(why()) };
-        let at = |x0: f64| -> Option<f64> {
-            let value = |i: usize| if i == x { Some(x0) } else { constant(n.operands[i]) };
-            let of = |i: usize| value(i).map(crate::kernel_eval::Value::F);
-            let v = match s {
-                Scalar::Unary(u) => crate::kernel_eval::unary(u, of(0)?, d),
-                Scalar::Binary(b) => crate::kernel_eval::binary(b, of(0)?, of(1)?, d),
-                Scalar::Cast => of(0)?,
-                _ => return None,
+        let gives = |x: &[f64]| -> bool {
+            let v = match (s, x) {
+                (Scalar::Unary(u), [x]) => unary(u, Value::F(*x), d),
+                (Scalar::Binary(b), [x, y]) => binary(b, Value::F(*x), Value::F(*y), d),
+                (Scalar::Cast, [x]) => Value::F(*x),
+                _ => return false,
             };
-            if let crate::kernel_eval::Value::F(v) = v { Some(v) } else { None }
+            matches!(v, Value::F(v) if v.to_bits() == fill.to_bits())
         };
-        let same = |x: &f64| d.is_float() && at(*x).is_some_and(|v| v.to_bits() == fill.to_bits());
-        let Some(inner) = [fill, -fill, 0.0].into_iter().find(same) else { return Err(why()) };
-        let (pad, none) = (Padding { guards: pad.guards.clone(), fill: Some(inner) }, Padding::default());
+        // Fills to try, the last operand's first; a constant is what it is.
+        let choices: Vec<Vec<f64>> = constant.iter().map(|c| c.map_or(vec![fill, 1.0, -0.0, 0.0, -fill], |c| vec![c])).collect();
+        let total: usize = choices.iter().map(Vec::len).product();
+        let found = (0..total).find_map(|mut i| {
+            let mut x = vec![];
+            for c in choices.iter().rev() {
+                x.insert(0, c[i % c.len()]);
+                i /= c.len();
+            }
+            gives(&x).then_some(x)
+        });
+        let Some(fills) = found else { return Err(why()) };
         let mut args = vec![];
-        for (i, &o) in n.operands.iter().enumerate() {
+        for ((&o, c), f) in n.operands.iter().zip(&constant).zip(fills) {
             let to = broadcast_index(index, &static_shape(self.g, o)?);
-            args.push(self.point(o, &to, if i == x { &pad } else { &none })?);
+            let inner = if c.is_some() { Padding::default() } else { Padding { guards: pad.guards.clone(), fill: Some(f) } };
+            args.push(self.point(o, &to, &inner)?);
         }
         Ok(self.add(Point::Op(s, args), d))
     }
 
     /// `out = Σ pieces`, each read as −0 outside its part: adding −0 keeps every bit of a float.
-    fn concat(&mut self, n: &Node, index: &Index, d: DType) -> Result<usize, Stop> {
+    /// Padding with −0 around it is the same once more.
+    fn concat(&mut self, n: &Node, index: &Index, outer: &Padding, d: DType) -> Result<usize, Stop> {
         let axis = n.attrs.int("axis").unwrap_or_default() as usize;
         let (mut start, mut sum) = (0i64, None);
         for &o in &n.operands {
@@ -419,7 +434,12 @@ impl<'g> Former<'g> {
             let mut at = index.clone();
             at[axis] = at[axis].plus(&Lin::constant(-start));
             let fill = if d.is_float() { -0.0 } else { 0.0 };
-            let pad = Padding { guards: vec![(at[axis].clone(), extent)], fill: Some(fill) };
+            let guards = outer.guards.iter().cloned().chain([(at[axis].clone(), extent)]).collect();
+            let pad = Padding { guards, fill: Some(fill) };
+            if extent == 1 {
+                // Where the guard holds there is one element.
+                at[axis] = Lin::default();
+            }
             let p = self.point(o, &at, &pad)?;
             let join = if d == DType::Bool { Binary::Or } else { Binary::Add };
             sum = Some(match sum {

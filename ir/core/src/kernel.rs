@@ -7,7 +7,7 @@
 //! ```
 
 use crate::op::Monoid;
-use crate::scalar::Expr;
+use crate::scalar::{Expr, Step};
 use crate::types::{DType, TensorType};
 use serde::{Deserialize, Serialize};
 
@@ -177,6 +177,16 @@ impl Operand {
         }
         level.get(self.value).copied().unwrap_or(0)
     }
+    /// Whether the row must be made before its elements are multiplied: reductions along `k`, or a product.
+    pub fn is_row(&self) -> bool {
+        self.product.is_some() || self.reduces()
+    }
+    /// Values of a row that live at once where the whole of it is kept, as [`Rows::row_values`], and the row as it is multiplied.
+    pub fn row_values(&self) -> usize {
+        let product = usize::from(self.product.is_some());
+        let wide: Vec<bool> = (0..self.given()).map(|v| v < product || !self.loads[v - product].per_row).collect();
+        live_values(wide, &self.steps, &[self.value]) + 1
+    }
     /// Operations of the steps for each element.
     pub fn flops(&self) -> u64 {
         self.steps
@@ -189,7 +199,88 @@ impl Operand {
     }
 }
 
+impl Rows {
+    /// Values of a row that live at once where the whole of it is kept: reads come first, each step of an expression is a value, and a
+    /// value lives until its last use. Scalars of the row do not count; two more stand for what a step needs meanwhile.
+    pub fn row_values(&self) -> usize {
+        let stored: Vec<usize> = self.stores.iter().map(|s| s.value).collect();
+        live_values(self.loads.iter().map(|l| !l.per_row).collect(), &self.steps, &stored)
+    }
+}
+
+fn live_values(mut wide: Vec<bool>, steps: &[RowStep], results: &[usize]) -> usize {
+    let given = wide.len();
+    // The values in the order they are made: the last step that uses each, and where each numbered value is.
+    let mut last: Vec<usize> = vec![0; given];
+    let mut at: Vec<usize> = (0..given).collect();
+    for s in steps {
+        match s {
+            RowStep::Map { expr, args } => {
+                let mut own: Vec<usize> = vec![];
+                for (step, _) in &expr.steps {
+                    let of = match *step {
+                        Step::Input(i) => {
+                            own.push(at[args[i]]);
+                            continue;
+                        }
+                        Step::Const(_) => vec![],
+                        Step::Unary(_, a) | Step::Cast(a) => vec![a],
+                        Step::Binary(_, a, b) | Step::Compare(_, a, b) => vec![a, b],
+                        Step::Select(a, b, c) => vec![a, b, c],
+                    };
+                    let used: Vec<usize> = of.iter().map(|&i| own[i]).collect();
+                    used.iter().for_each(|&v| last[v] = wide.len());
+                    own.push(wide.len());
+                    wide.push(used.iter().any(|&v| wide[v]));
+                    last.push(wide.len() - 1);
+                }
+                at.extend(own.last());
+            }
+            RowStep::Reduce { arg, .. } => {
+                last[at[*arg]] = wide.len();
+                at.push(wide.len());
+                wide.push(false);
+                last.push(wide.len() - 1);
+            }
+        }
+    }
+    for v in results.iter().filter_map(|&r| at.get(r)) {
+        last[*v] = wide.len();
+    }
+    let live = |t: usize| (0..wide.len()).filter(|&v| wide[v] && (v <= t || v < given) && last[v] >= t).count();
+    (given.saturating_sub(1)..wide.len()).map(live).max().unwrap_or(1) + 2
+}
+
 impl KernelSpec {
+    /// Number types of everything that is read, computed and written.
+    pub fn dtypes(&self) -> Vec<DType> {
+        let mut all: Vec<DType> = self.outputs.iter().map(|t| t.dtype).collect();
+        let mut steps = |s: &[RowStep]| {
+            for s in s {
+                match s {
+                    RowStep::Map { expr, .. } => all.extend(expr.steps.iter().map(|s| s.1)),
+                    RowStep::Reduce { dtype, .. } => all.push(*dtype),
+                }
+            }
+        };
+        match &self.body {
+            Body::Rows(r) => {
+                steps(&r.steps);
+                all.extend(r.loads.iter().map(|l| l.dtype));
+            }
+            Body::Contract(c) => {
+                let inner = || c.a.product.iter().flat_map(|p| [&p.a, &p.b]);
+                let operands: Vec<&Operand> = c.b.iter().chain([&c.a]).chain(inner()).collect();
+                operands.iter().for_each(|o| steps(&o.steps));
+                all.extend(operands.iter().flat_map(|o| &o.loads).chain(&c.loads).map(|l| l.dtype));
+                all.extend(c.epilogue.steps.iter().map(|s| s.1));
+                all.push(c.dtype);
+            }
+        }
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
     /// Floating-point operations of one run (a multiply-add is two).
     pub fn flops(&self) -> u64 {
         match &self.body {
@@ -213,8 +304,32 @@ impl KernelSpec {
             }
         }
     }
-    /// Bytes of all argument buffers: the least that memory must move.
+    /// Bytes that memory must move at the least: each element that an access touches, once for each buffer.
     pub fn bytes(&self) -> u64 {
-        self.inputs.iter().chain(&self.outputs).filter_map(|t| t.bytes()).sum()
+        let mut read = vec![0u64; self.inputs.len()];
+        let mut touch = |a: &Access, extents: &[&[u64]]| {
+            let all = extents.iter().flat_map(|e| e.iter());
+            let points: u64 = a.strides.iter().zip(all).filter(|(s, _)| **s != 0).map(|(_, e)| *e).product();
+            if let Some(n) = read.get_mut(a.buffer) {
+                *n = n.saturating_add(points);
+            }
+        };
+        match &self.body {
+            Body::Rows(r) => r.loads.iter().for_each(|l| touch(&l.access, &[&r.outer, &r.inner])),
+            Body::Contract(c) => {
+                let mut of = |o: &Operand, own: &[u64], k: &[u64]| o.accesses().for_each(|a| touch(a, &[&c.batch, own, k]));
+                of(&c.a, &c.m, &c.k);
+                c.b.iter().for_each(|b| of(b, &c.n, &c.k));
+                if let Some(p) = &c.a.product {
+                    of(&p.a, &c.m, &p.sum);
+                    of(&p.b, &c.k, &p.sum);
+                }
+                c.loads.iter().for_each(|l| touch(&l.access, &[&c.batch, &c.m, &c.n]));
+            }
+        }
+        // Windows overlap: no more than the buffer.
+        let bits = |t: &TensorType| t.dtype.bits() as u64;
+        let read = self.inputs.iter().zip(read).map(|(t, n)| n.min(t.shape.elements().unwrap_or(n)) * bits(t) / 8);
+        read.sum::<u64>() + self.outputs.iter().filter_map(|t| t.bytes()).sum::<u64>()
     }
 }

@@ -50,30 +50,8 @@ fn refuse(name: &str, why: impl std::fmt::Display) -> Diagnostic {
 
 /// Whether every number type of the kernel has a form in registers.
 fn check_types(spec: &KernelSpec) -> Result<(), Diagnostic> {
-    let steps = |e: &tahoma_core::scalar::Expr| e.steps.iter().map(|s| s.1).collect::<Vec<_>>();
-    let mut all: Vec<tahoma_core::DType> = spec.inputs.iter().chain(&spec.outputs).map(|t| t.dtype).collect();
-    match &spec.body {
-        Body::Rows(r) => {
-            for s in &r.steps {
-                match s {
-                    RowStep::Map { expr, .. } => all.extend(steps(expr)),
-                    RowStep::Reduce { dtype, .. } => all.push(*dtype),
-                }
-            }
-        }
-        Body::Contract(c) => {
-            all.push(c.dtype);
-            all.extend(steps(&c.epilogue));
-            let inner = c.a.product.iter().flat_map(|p| [&p.a, &p.b]);
-            for s in c.b.iter().chain([&c.a]).chain(inner).flat_map(|o| &o.steps) {
-                match s {
-                    RowStep::Map { expr, .. } => all.extend(steps(expr)),
-                    RowStep::Reduce { dtype, .. } => all.push(*dtype),
-                }
-            }
-        }
-    }
-    match all.iter().find(|d| scalar::memory_ty(**d).is_none()) {
+    let all = spec.inputs.iter().map(|t| t.dtype).chain(spec.dtypes());
+    match all.into_iter().find(|d| scalar::memory_ty(*d).is_none()) {
         None => Ok(()),
         Some(d) => Err(refuse(&spec.name, format!("{d} has no PTX form")).note("cast to f16, bf16, f32 or i8 first")),
     }

@@ -23,7 +23,7 @@ pub(super) fn build(b: &mut Builder, args: &Arguments, c: &ContractSpec) -> Lowe
     let (nb, nm, nn) = (c.batch.len(), c.m.len(), c.n.len());
     let a = Side { operand: &c.a, args, lead: nb + nm, dtype };
     let sides: Vec<Side> = c.b.iter().map(|operand| Side { operand, args, lead: nb + nn, dtype }).collect();
-    let by_rows = c.a.product.is_some() || c.a.reduces();
+    let by_rows = c.a.is_row();
     // Rows that are made are whole in SBUF: their guards do not matter here.
     let kp = k_partition(&c.k, (!by_rows).then_some(&a).into_iter().chain(&sides));
     let k_tiles = k_tiles(&c.k, kp)?;

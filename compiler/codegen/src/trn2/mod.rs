@@ -56,6 +56,13 @@ pub(crate) fn tile_type(d: DType) -> Lower<DType> {
     }
 }
 
+/// Why the engines cannot compute a kernel, as far as its types and functions tell: cheap enough to ask for every group that fusion
+/// thinks of.
+pub fn refused(spec: &KernelSpec) -> Option<String> {
+    let types = spec.inputs.iter().map(|t| t.dtype).chain(spec.dtypes());
+    types.into_iter().find_map(|d| tile_type(d).err()).or_else(|| scalar::refused(spec))
+}
+
 /// HBM tensors of the kernel's arguments.
 pub(crate) struct Arguments {
     pub(crate) inputs: Vec<Tile>,
@@ -102,13 +109,12 @@ fn count(body: &[trn2::Stmt]) -> usize {
         .sum()
 }
 
+/// Bytes of a partition left to the tiles of the other operand and the epilogue, beside rows that are made.
+const STREAM_BYTES: usize = 24 << 10;
+
 /// Bytes of a partition that a contraction's row program takes: every value along the whole row, and its turned tiles.
-pub fn row_bytes(c: &tahoma_core::kernel::ContractSpec) -> usize {
-    if c.a.product.is_none() && !c.a.reduces() {
-        return 0;
-    }
-    let width = c.k.iter().product::<u64>() as usize;
-    width * 4 * (c.a.given() + rows::step_tiles(&c.a.steps) + 2)
+fn row_bytes(c: &tahoma_core::kernel::ContractSpec) -> usize {
+    if c.a.is_row() { c.k.iter().product::<u64>() as usize * 4 * c.a.row_values() } else { 0 }
 }
 
 /// Roofline time of one core.

@@ -164,8 +164,9 @@ fn finished(e: &mut Emitter, v: &Val, dtype: DType) -> Lower<Tile> {
 pub(super) fn row(b: &mut Builder, a: &Side, c: &ContractSpec, head: &[Span], mp: Option<usize>) -> Lower<Tile> {
     let width = c.k.iter().product::<u64>() as usize;
     let need = super::row_bytes(c);
-    if need > TRN2.sbuf_partition_bytes {
-        return Err(format!("a row of {width} elements needs {need} bytes of a partition's {}", TRN2.sbuf_partition_bytes));
+    let room = TRN2.sbuf_partition_bytes - super::STREAM_BYTES;
+    if need > room {
+        return Err(format!("a row of {width} elements needs {need} bytes of a partition's {room}"));
     }
     if c.k.len() > 3 {
         return Err("rows of more than three axes".into());

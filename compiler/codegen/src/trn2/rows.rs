@@ -36,7 +36,7 @@ fn tile_count(r: &Rows) -> usize {
 }
 
 /// The same for steps alone.
-pub(super) fn step_tiles(steps: &[RowStep]) -> usize {
+fn step_tiles(steps: &[RowStep]) -> usize {
     steps
         .iter()
         .map(|s| match s {
@@ -355,7 +355,7 @@ fn rows(b: &mut Builder, args: &Arguments, r: &Rows) -> Lower<()> {
     }
     let row = along_row(r);
     let width: usize = r.inner.iter().product::<u64>() as usize;
-    let need = width * 4 * tile_count(r);
+    let need = width * 4 * r.row_values();
     // A long row gives up double buffering before it gives up.
     if need > TRN2.sbuf_partition_bytes {
         return Err(format!("a row of {width} elements needs {need} bytes of a partition's {}", TRN2.sbuf_partition_bytes));

@@ -5,6 +5,7 @@
 
 use super::{Lower, tile_type};
 use tahoma_core::DType;
+use tahoma_core::kernel::{Body, KernelSpec, Load, RowStep};
 use tahoma_core::kernel_eval::{self, Value as Number};
 use tahoma_core::scalar::{Binary, Compare, Expr, Step, Unary};
 use tahoma_machine::trn2::{Builder, Instr, Tile};
@@ -36,6 +37,51 @@ pub(crate) struct Emitter<'b> {
     pub(crate) b: &'b mut Builder,
     pub(crate) partitions: usize,
     pub(crate) width: usize,
+}
+
+/// Why the kernel's expressions cannot be lowered: each is tried on tiles of one element.
+pub(super) fn refused(spec: &KernelSpec) -> Option<String> {
+    let mut b = Builder::new("try");
+    let mut e = Emitter { b: &mut b, partitions: 1, width: 1 };
+    let mut attempt = || -> Lower<()> {
+        match &spec.body {
+            Body::Rows(r) => values(&mut e, &mut vec![], &r.loads, &r.steps),
+            Body::Contract(c) => {
+                let inner = c.a.product.iter().flat_map(|p| [&p.a, &p.b]);
+                for o in c.b.iter().chain([&c.a]).chain(inner) {
+                    let mut all = vec![];
+                    if o.product.is_some() {
+                        all.push(Val::Tile(e.new_tile(true, DType::F32)));
+                    }
+                    values(&mut e, &mut all, &o.loads, &o.steps)?;
+                }
+                let mut inputs: Vec<Val> = c.b.iter().map(|_| Val::Tile(e.new_tile(true, DType::F32))).collect();
+                for l in &c.loads {
+                    inputs.push(Val::Tile(e.new_tile(true, tile_type(l.dtype)?)));
+                }
+                e.expr(&c.epilogue, &inputs).map(|_| ())
+            }
+        }
+    };
+    attempt().err()
+}
+
+fn values(e: &mut Emitter, all: &mut Vec<Val>, loads: &[Load], steps: &[RowStep]) -> Lower<()> {
+    for l in loads {
+        let t = e.new_tile(!l.per_row, tile_type(l.dtype)?);
+        all.push(if l.per_row { Val::Scalar(t) } else { Val::Tile(t) });
+    }
+    for s in steps {
+        let v = match s {
+            RowStep::Map { expr, args } => {
+                let inputs: Vec<Val> = args.iter().map(|&a| all[a].clone()).collect();
+                e.expr(expr, &inputs)?
+            }
+            RowStep::Reduce { dtype, .. } => Val::Scalar(e.new_tile(false, tile_type(*dtype)?)),
+        };
+        all.push(v);
+    }
+    Ok(())
 }
 
 fn alu(op: Binary) -> Option<&'static str> {

@@ -1,5 +1,8 @@
 //! Arithmetic: identities, constants gathered on one side, and steps towards forms that fold into weights.
 
+pub(super) mod functions;
+pub(super) mod reduce;
+
 use super::{Match, Rule};
 use tahoma_core::DType;
 use tahoma_core::artifact::Numerics::{Exact, Reassociate};

@@ -1,6 +1,9 @@
 //! Composites recognised from the ops that exporters write them with. Fewer, larger ops: kernels stay within their size, and a back
 //! end may claim them by name.
 
+pub(super) mod activation;
+pub(super) mod rows;
+
 use super::{Match, Rule};
 use tahoma_core::artifact::Numerics::{Exact, Reassociate};
 

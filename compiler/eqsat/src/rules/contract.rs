@@ -1,5 +1,7 @@
 //! Contractions: scales and norms folded into weights, transposes, distributivity.
 
+pub(super) mod linear;
+
 use super::{Match, Rule};
 use tahoma_core::artifact::Numerics::Reassociate;
 

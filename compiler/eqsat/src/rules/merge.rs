@@ -7,15 +7,19 @@
 //! Query, key and value of an attention are one matmul, gate and up of a gated network too. The joined weights are a recipe. The
 //! sum of each element is the same, but a back end may tile the wider matmul differently, so the class is `Reassociate`.
 
-use crate::bridge::fuse;
-use crate::facts::{EGraph, Fact, Made};
-use crate::language::{AttrLeaf, Node, OpId};
+use crate::facts::EGraph;
+use crate::language::{Node, OpId};
+use crate::rules::code::Site;
 use egg::Id;
 use std::collections::BTreeMap;
 use tahoma_core::{Attr, DType};
 
 /// Name under which reports and proofs show it.
 pub const NAME: &str = "merge-shared-input";
+/// Both sides for readers; every left side is equal to its slice.
+pub const SIDES: [&str; 2] = ["(matmul x A), (matmul x B), …", "(slice (matmul x (concat A B … 1)) …), …"];
+pub const DOC: &str = "x·A, x·B, … are the columns of x·[A|B|…]: query, key and value of an attention are one product, and the joined \
+                       weights are a recipe. Biases are joined too where all have one.";
 /// Most contractions joined at once.
 const MOST: usize = 8;
 
@@ -78,49 +82,30 @@ fn find(g: &EGraph) -> BTreeMap<Key, Vec<Member>> {
 pub fn apply(g: &mut EGraph) -> usize {
     let groups = find(g);
     let count = groups.len();
-    g.analysis.rule = NAME;
     for ((x, ..), members) in groups {
-        let origins =
-            members.iter().flat_map(|m| g[m.class].nodes.iter().filter_map(|n| g.analysis.made.get(n)).map(|m| m.origin.clone()).take(1));
-        let made = Made { rule: Some(NAME), origin: fuse(NAME, origins) };
-        let add = |g: &mut EGraph, op: &str, operands: &[Id], attrs: Vec<Attr>| -> Option<Id> {
-            let mut c = operands.to_vec();
-            for a in attrs {
-                c.push(g.add(Node::Attr(AttrLeaf::new(a))));
-            }
-            let node = Node::Op(OpId::named(op)?, c.into());
-            if g.lookup(node.clone()).is_none() {
-                g.analysis.record(node.clone(), made.clone());
-            }
-            Some(g.add(node))
-        };
+        let origins: Vec<_> = members
+            .iter()
+            .flat_map(|m| g[m.class].nodes.iter().filter_map(|n| g.analysis.made.get(n)).map(|m| m.origin.clone()).take(1))
+            .collect();
+        let mut site = Site::new(g, NAME, origins);
         let mut join = || -> Option<()> {
             let weights: Vec<Id> = members.iter().map(|m| m.weight).collect();
-            let wide = add(g, "concat", &weights, vec![Attr::Int(1)])?;
-            let mut y = add(g, "matmul", &[x, wide], vec![])?;
+            let wide = site.add("concat", &weights, vec![Attr::Int(1)])?;
+            let mut y = site.add("matmul", &[x, wide], vec![])?;
             let biases: Option<Vec<Id>> = members.iter().map(|m| m.bias).collect();
             if let Some(biases) = biases {
-                let bias = add(g, "concat", &biases, vec![Attr::Int(0)])?;
-                y = add(g, "add", &[y, bias], vec![])?;
+                let bias = site.add("concat", &biases, vec![Attr::Int(0)])?;
+                y = site.add("add", &[y, bias], vec![])?;
             }
-            let shape: Vec<i64> = g[y].data.value()?.ty.shape.to_static()?.iter().map(|&n| n as i64).collect();
+            let shape = site.dims(y)?;
             let mut start = 0;
             for m in &members {
                 let (mut starts, mut sizes) = (vec![0; shape.len()], shape.clone());
                 *starts.last_mut()? = start;
                 *sizes.last_mut()? = m.columns;
                 start += m.columns;
-                let part = add(g, "slice", &[y], vec![Attr::Ints(starts), Attr::Ints(sizes), Attr::Ints(vec![1; shape.len()])])?;
-                match (&g[part].data, &g[m.class].data) {
-                    (Fact::Value(a), Fact::Value(b)) if a.ty == b.ty => {
-                        g.union_trusted(m.class, part, NAME);
-                    }
-                    (Fact::Value(a), Fact::Value(b)) => {
-                        let (a, b) = (a.ty.clone(), b.ty.clone());
-                        g.analysis.fault(&b, &a);
-                    }
-                    _ => {}
-                }
+                let part = site.add("slice", &[y], vec![Attr::Ints(starts), Attr::Ints(sizes), Attr::Ints(vec![1; shape.len()])])?;
+                site.join(m.class, part);
             }
             Some(())
         };

@@ -8,8 +8,10 @@
 //! kind. The class says what a rule does to numbers; `--numerics` chooses which classes run.
 
 mod algebra;
+pub mod code;
 mod composite;
 mod contract;
+pub mod docs;
 pub mod merge;
 mod moves;
 pub mod sample;
@@ -21,7 +23,7 @@ use egg::{Applier, ENodeOrVar, Id, Language, Pattern, PatternAst, Rewrite, Subst
 use sample::Sample;
 use std::sync::Arc;
 use tahoma_core::artifact::Numerics;
-use tahoma_core::op::{Kind, Scalar};
+use tahoma_core::op::{Kind, OpDef, Scalar};
 use tahoma_core::{Attr, DType, Origin, Tensor, TensorType};
 
 /// One rewrite rule.
@@ -39,9 +41,17 @@ pub struct Rule {
     pub sample: fn(&mut Sample),
 }
 
+/// The tables, by family.
+pub static FAMILIES: &[(&str, &[&[Rule]])] = &[
+    ("Moves", &[moves::RULES, moves::slice::RULES, moves::layout::RULES]),
+    ("Algebra", &[algebra::RULES, algebra::functions::RULES, algebra::reduce::RULES]),
+    ("Contractions", &[contract::RULES, contract::linear::RULES]),
+    ("Composites", &[composite::RULES, composite::activation::RULES, composite::rows::RULES]),
+];
+
 /// All rules, by family.
 pub fn all() -> impl Iterator<Item = &'static Rule> {
-    [moves::RULES, algebra::RULES, contract::RULES, composite::RULES].into_iter().flatten()
+    FAMILIES.iter().flat_map(|(_, tables)| tables.iter().copied().flatten())
 }
 
 /// A place where a rule's left side was found.
@@ -105,6 +115,41 @@ impl<'a> Match<'a> {
     pub fn fixed(&self, var: &str) -> Option<bool> {
         Some(self.fact(var)?.value()?.fixed)
     }
+    /// Whether a variable is a constant, or one that repeats: not a weight.
+    pub fn generated(&self, var: &str) -> Option<bool> {
+        self.is_made_by(var, |op| matches!(op.name, "constant" | "broadcast"))
+    }
+    /// Whether what the rewritten slices take is sliced in this one way only, and is computed at all: recipes run once anyway.
+    pub fn cut_once(&self) -> Option<bool> {
+        if self.egraph[self.root].data.value()?.fixed {
+            return Some(false);
+        }
+        let slices = |id: Id| self.egraph[id].nodes.iter().filter(|n| matches!(n, Node::Op(op, _) if op.def().name == "slice"));
+        let root = self.egraph.find(self.root);
+        Some(slices(root).all(|n| {
+            let of = self.egraph.find(n.operands()[0]);
+            let takes = |id: Id| slices(id).any(|n| self.egraph.find(n.operands()[0]) == of);
+            self.egraph[of].parents().map(|p| self.egraph.find(p)).all(|p| p == root || !takes(p))
+        }))
+    }
+    fn class(&self, var: &str) -> Option<Id> {
+        let var: Var = format!("?{var}").parse().ok()?;
+        Some(self.egraph.find(*self.subst.get(var)?))
+    }
+    /// Whether some node of a variable's class is of an op that fits.
+    pub fn is_made_by(&self, var: &str, fits: fn(&OpDef) -> bool) -> Option<bool> {
+        Some(self.egraph[self.class(var)?].nodes.iter().any(|n| matches!(n, Node::Op(op, _) if fits(op.def()))))
+    }
+    /// Whether what the rewritten matmuls read first is read by matmuls alone, each as its first operand.
+    pub fn feeds_matmuls(&self) -> bool {
+        let matmul = |n: &&Node| matches!(n, Node::Op(op, _) if op.def().name == "matmul");
+        let reads = |id: Id, n: &Node| n.operands().iter().any(|&o| self.egraph.find(o) == id);
+        self.egraph[self.root].nodes.iter().filter(matmul).all(|n| {
+            let of = self.egraph.find(n.operands()[0]);
+            let users = self.egraph[of].parents().map(|p| self.egraph.find(p));
+            users.flat_map(|p| &self.egraph[p].nodes).filter(|u| reads(of, u)).all(|u| matmul(&u))
+        })
+    }
     /// Number of elements of a tensor variable.
     pub fn elements(&self, var: &str) -> Option<u64> {
         self.ty(var)?.shape.elements()
@@ -135,6 +180,14 @@ impl<'a> Match<'a> {
     }
 }
 
+/// Composites that are a function of each element by itself.
+const ACTIVATIONS: &[&str] = &["relu", "gelu", "gelu_tanh", "silu", "hard_swish", "softplus", "softsign", "mish"];
+
+/// Rules as code, of the family of moves.
+pub fn codes() -> impl Iterator<Item = &'static code::Code> {
+    moves::concat::RULES.iter()
+}
+
 /// Names of the ops that a placeholder stands for.
 fn family(text: &str) -> Option<(&'static str, Vec<&'static str>)> {
     let (key, unary) = if text.contains("{unary}") {
@@ -147,6 +200,7 @@ fn family(text: &str) -> Option<(&'static str, Vec<&'static str>)> {
     let names = tahoma_core::ops::OPS.iter().filter(|o| match o.kind {
         Kind::Elementwise(Scalar::Unary(_)) => unary && o.attrs.is_empty(),
         Kind::Elementwise(Scalar::Binary(_)) => !unary,
+        Kind::Composite(_) => unary && ACTIVATIONS.contains(&o.name),
         _ => false,
     });
     Some((key, names.map(|o| o.name).collect()))

@@ -1,5 +1,9 @@
 //! Moves: transposes, reshapes, slices, broadcasts, pads and concatenations that cancel, compose, and pass other ops.
 
+pub(super) mod concat;
+pub(super) mod layout;
+pub(super) mod slice;
+
 use super::{Match, Rule};
 use tahoma_core::artifact::Numerics::{Exact, Reassociate};
 
@@ -488,11 +492,11 @@ pub(super) static RULES: &[Rule] = &[
     },
     Rule {
         name: "transpose-past-reduce-max",
-        class: Exact,
+        class: Reassociate,
         lhs: "(reduce_max (transpose ?x ?p) ?a ?k)",
         rhs: "(transpose (reduce_max ?x ?b ?k) ?p)",
         when: Some(axes_before_transpose),
-        doc: "The same; a maximum has no order.",
+        doc: "The same for the maximum. (Not exact: of +0 and −0 it is the one that memory has first.)",
         sample: reduce_sample,
     },
     Rule {

@@ -16,12 +16,14 @@ pub enum Given {
 /// One drawing.
 pub struct Sample {
     seed: u64,
+    /// Whether tensors hold −0, infinities and NaN too: what an exact rule must keep.
+    pub awkward: bool,
     pub given: BTreeMap<&'static str, Given>,
 }
 
 impl Sample {
     pub fn new(seed: u64) -> Sample {
-        let mut s = Sample { seed: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, given: BTreeMap::new() };
+        let mut s = Sample { seed: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, awkward: false, given: BTreeMap::new() };
         s.below(7);
         s
     }
@@ -81,6 +83,7 @@ impl Sample {
             .map(|_| match self.below(12) {
                 0 => 0.0,
                 1 => 1.0,
+                2 if self.awkward => [-0.0, -0.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN][self.below(5)],
                 _ => (self.below(1 << 20) as f64 / (1 << 18) as f64) - 2.0,
             })
             .collect();

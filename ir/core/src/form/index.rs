@@ -95,7 +95,8 @@ pub(super) fn decompose(index: &[Lin], from: &[u64], to: &[u64], vars: &[Var]) -
             step *= from[k] as i64;
         }
         for k in (j0..j).rev() {
-            if k == j0 {
+            // Nothing but axes of one element before it: the rest is this axis's, whatever range it seems to have.
+            if to[j0..k].iter().all(|&e| e == 1) {
                 out[k] = flat;
                 break;
             }

@@ -228,7 +228,7 @@ fn side(o: &Operand, ins: &[Buf], dtype: DType, extents: &[u64], tile: u64, l: &
 impl Plan {
     pub(super) fn new(c: &ContractSpec, ins: &[Buf]) -> Plan {
         let (nb, nm, nn, nk) = (c.batch.len(), c.m.len(), c.n.len(), c.k.len());
-        let rows = c.a.product.is_some() || c.a.reduces();
+        let rows = c.a.is_row();
         let per_slice = if c.dtype == DType::F32 { 16 } else { 32 };
         let product = |v: &[u64]| v.iter().product::<u64>();
         // Several B take the registers of several tiles: those of one are enough.

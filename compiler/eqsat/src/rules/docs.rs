@@ -1,0 +1,42 @@
+//! The reference of the rules, as Markdown.
+
+use super::{FAMILIES, Rule, codes, merge};
+use std::fmt::Write;
+use tahoma_core::artifact::Numerics;
+
+fn class(n: Numerics) -> &'static str {
+    match n {
+        Numerics::Exact => "exact",
+        Numerics::Reassociate => "reassociate",
+        Numerics::Fast => "fast",
+    }
+}
+
+fn entry(out: &mut String, name: &str, numerics: Numerics, sides: [&str; 2], doc: &str) {
+    let [lhs, rhs] = sides;
+    let _ = write!(out, "\n### {name}\n\n{}. {doc}\n\n```text\n{lhs}\n  => {rhs}\n```\n", class(numerics));
+}
+
+fn row(out: &mut String, r: &Rule) {
+    entry(out, r.name, r.class, [r.lhs, r.rhs], r.doc);
+}
+
+/// Markdown reference of every rule: class, algebra, both sides.
+pub fn docs() -> String {
+    let mut out = String::from(
+        "# The rewrite rules\n\nPrinted from the rule table (`compiler/eqsat/src/rules`); refresh with `BLESS=1 cargo test -p tahoma-eqsat`.\n\n\
+         The class says what a rule may do to numbers: exact keeps every bit, reassociate rounds otherwise, fast loses digits.\n\
+         `?x` is any value or attribute; attributes of the right side that the left lacks are computed from types and attributes.\n\
+         `{unary}` and `{binary}` stand for every elementwise op with as many operands.\n",
+    );
+    for (family, tables) in FAMILIES {
+        let _ = write!(out, "\n## {family}\n");
+        tables.iter().copied().flatten().for_each(|r| row(&mut out, r));
+        if *family == "Moves" {
+            codes().for_each(|c| entry(&mut out, c.name, c.class, [c.lhs, c.rhs], c.doc));
+        }
+    }
+    let _ = write!(out, "\n## Of several roots\n");
+    entry(&mut out, merge::NAME, Numerics::Reassociate, merge::SIDES, merge::DOC);
+    out
+}
