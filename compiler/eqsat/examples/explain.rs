@@ -26,9 +26,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         eprintln!("explain {:.2} s", start.elapsed().as_secs_f64());
         print!("{e}");
         if has("--check") {
+            let mut wrong = 0;
             for p in e.proofs() {
-                print!("{}", replay::check(p, 1));
+                let c = replay::check(p, 1);
+                wrong += usize::from(c.wrong().is_some());
+                print!("{c}");
             }
+            eprintln!("{} proofs, {wrong} wrong, {} values without", e.proofs().count(), e.left_out().len());
             eprintln!("check {:.2} s", start.elapsed().as_secs_f64());
         }
     }

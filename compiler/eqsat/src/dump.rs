@@ -7,7 +7,7 @@
 //! One line for each class, in dependency order from the outputs. Each node names the rule that made it and its time. What leads back to
 //! its own class is marked `cycle`: extraction leaves it out.
 
-use crate::explain::Searched;
+use crate::found::{Search, Searched};
 use crate::language::{AttrLeaf, Node};
 use crate::net::What;
 use egg::{Id, Language};
@@ -38,7 +38,7 @@ fn attrs_text(attrs: &Attrs) -> String {
 impl<'a> Dump<'a> {
     fn new(s: &'a Searched) -> Dump<'a> {
         let index = s.net.classes.iter().enumerate().map(|(i, c)| (s.egraph.find(c.id), i as u32)).collect();
-        Dump { s, live: crate::explain::live(s).into_iter().collect(), index }
+        Dump { s, live: s.live().into_iter().collect(), index }
     }
     fn name(&self, id: Id) -> String {
         let id = self.s.egraph.find(id);
@@ -70,7 +70,10 @@ impl<'a> Dump<'a> {
                 What::Node(k) => {
                     let n = &c.nodes[*k as usize];
                     about.push(self.rule(&n.node));
-                    self.node_text(&n.node, n.attrs.as_deref())
+                    match &n.node {
+                        Node::Leaf(l) if l.weight => s.view.weight(&l.name).to_string(),
+                        node => self.node_text(node, n.attrs.as_deref()),
+                    }
                 }
                 What::Kernel(k) => {
                     about.extend(s.kernel_of(class).filter(|_| chosen).map(String::from));
@@ -98,11 +101,24 @@ impl<'a> Dump<'a> {
     }
 }
 
-/// The e-graph as text.
-pub fn text(s: &Searched) -> String {
+/// The e-graph as text; one after another where stretches of the program were searched by themselves.
+pub fn text(search: &Search) -> String {
+    let several = search.units.len() > 1;
+    let mut out = String::new();
+    for (i, unit) in search.units.iter().enumerate() {
+        if several {
+            let _ = writeln!(out, "// stretch {i}: {}", unit.title());
+        }
+        one(&unit.searched, &mut out);
+    }
+    out
+}
+
+fn one(s: &Searched, out: &mut String) {
     let d = Dump::new(s);
-    let mut out = format!(
-        "// e-graph of @{}: {} classes from the outputs, {} e-nodes in all, search ended: {}; chosen {:.1} ns\n",
+    let _ = writeln!(
+        out,
+        "// e-graph of @{}: {} classes from the outputs, {} e-nodes in all, search ended: {}; chosen {:.1} ns",
         s.source.main().name,
         s.net.classes.len(),
         s.report.e_nodes,
@@ -124,7 +140,6 @@ pub fn text(s: &Searched) -> String {
     }
     let roots: Vec<String> = s.net.roots.iter().map(|r| format!("%c{r}")).collect();
     let _ = writeln!(out, "return {}", roots.join(" "));
-    out
 }
 
 fn quote(text: &str) -> String {
@@ -132,31 +147,41 @@ fn quote(text: &str) -> String {
 }
 
 /// The e-graph as a graph of Graphviz: a box for each class, chosen nodes filled, edges from a node to the classes it needs.
-pub fn dot(s: &Searched) -> String {
-    let d = Dump::new(s);
+pub fn dot(search: &Search) -> String {
     let mut out = String::from("digraph egraph {\n  compound=true; rankdir=BT; node [shape=box, style=rounded, fontsize=10];\n");
+    for (i, unit) in search.units.iter().enumerate() {
+        if search.units.len() > 1 {
+            let _ = writeln!(out, "  // stretch {i}: {}", unit.title());
+        }
+        cluster(&unit.searched, &format!("u{i}_"), &mut out);
+    }
+    out + "}\n"
+}
+
+fn cluster(s: &Searched, prefix: &str, out: &mut String) {
+    let d = Dump::new(s);
     let mut edges = String::new();
     for (i, c) in s.net.classes.iter().enumerate() {
         let ty = c.ty.as_ref().map_or("several".into(), |t| t.to_string());
-        let pen = if d.live.contains(&(i as u32)) { "color=darkgreen, penwidth=2" } else { "color=gray" };
-        let style = pen.replace(", ", "; ");
-        let _ = writeln!(out, "  subgraph \"cluster_c{i}\" {{ label=\"%c{i} : {}\"; fontsize=9; {style};", quote(&ty));
+        let pen = if d.live.contains(&(i as u32)) { "color=darkgreen; penwidth=2" } else { "color=gray" };
+        let _ = writeln!(out, "  subgraph \"cluster_{prefix}c{i}\" {{ label=\"%c{i} : {}\"; fontsize=9; {pen};", quote(&ty));
         for (k, r) in d.rows(i as u32).iter().enumerate() {
             let fill = if r.chosen { ", style=\"rounded,filled\", fillcolor=palegreen" } else { "" };
-            let _ = writeln!(out, "    \"c{i}_{k}\" [label=\"{}\\n{}\"{fill}];", quote(&r.text), quote(&r.about.join(", ")));
+            let _ = writeln!(out, "    \"{prefix}c{i}_{k}\" [label=\"{}\\n{}\"{fill}];", quote(&r.text), quote(&r.about.join(", ")));
             for n in &r.needs {
                 let colour = if r.chosen { "" } else { ", color=gray" };
                 match n.strip_prefix("%c") {
                     Some(n) => {
-                        let _ = writeln!(edges, "  \"c{n}_0\" -> \"c{i}_{k}\" [ltail=\"cluster_c{n}\"{colour}];");
+                        let tail = format!("ltail=\"cluster_{prefix}c{n}\"");
+                        let _ = writeln!(edges, "  \"{prefix}c{n}_0\" -> \"{prefix}c{i}_{k}\" [{tail}{colour}];");
                     }
                     None => {
-                        let _ = writeln!(edges, "  \"{}\" -> \"c{i}_{k}\" [style=dotted{colour}];", quote(n));
+                        let _ = writeln!(edges, "  \"{prefix}{}\" -> \"{prefix}c{i}_{k}\" [style=dotted{colour}];", quote(n));
                     }
                 }
             }
         }
-        out += "  }\n";
+        *out += "  }\n";
     }
-    out + &edges + "}\n"
+    *out += &edges;
 }

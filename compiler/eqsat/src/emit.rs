@@ -18,8 +18,8 @@ pub struct Emitted {
     pub host: BTreeMap<&'static str, usize>,
     /// Ops of the chosen program that each rule made.
     pub used: BTreeMap<&'static str, usize>,
-    /// The class that each kernel call makes, with the kernel's name, in order.
-    pub calls: Vec<(u32, String)>,
+    /// The class that each kernel call makes, with its value in `main`.
+    pub calls: Vec<(u32, ValueId)>,
 }
 
 fn bug(what: impl Into<String>) -> Diagnostic {
@@ -165,10 +165,11 @@ impl Emitter<'_> {
         let operands: Vec<ValueId> = k.inputs.iter().map(|&c| self.one(c)).collect::<Result<_, _>>()?;
         self.b.set_origin(crate::bridge::fuse("kernel", origins));
         self.out.launches += 1;
-        self.out.calls.push((class, name.clone()));
         let attrs = Attrs::new().with("callee", Attr::Func(name.as_str().into()));
         let call = tahoma_core::ops::find("call").ok_or_else(|| bug("no call op"))?;
         let v = self.b.structure(call, &operands, attrs, vec![k.body.ty().clone()]).map_err(|e| bug(e.message))?;
-        v.first().copied().ok_or_else(|| bug("a call without a result"))
+        let v = v.first().copied().ok_or_else(|| bug("a call without a result"))?;
+        self.out.calls.push((class, v));
+        Ok(v)
     }
 }

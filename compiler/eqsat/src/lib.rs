@@ -13,8 +13,10 @@ pub mod emit;
 pub mod explain;
 pub mod extract;
 pub mod facts;
+pub mod found;
 pub mod kernel;
 pub mod language;
+mod names;
 pub mod net;
 pub mod proof;
 pub mod replay;
@@ -24,10 +26,11 @@ mod side;
 pub mod why_not;
 
 pub use cost::{Roofline, SM_90A, TRN2, TargetCost};
-pub use explain::Searched;
+pub use found::{Search, search};
 pub use rules::Rule;
 
 use crate::facts::{EGraph, Facts, Made};
+use crate::found::{Block, Searched, Unit};
 use crate::kernel::Former;
 use crate::language::Node;
 use crate::net::{Net, Use};
@@ -184,7 +187,14 @@ impl Clock<'_> {
 /// reshapes, and recipes on weights. Equal kernels share a function. Other functions of the program are kept as they are.
 /// Errors: only faults of ours (E0901); a rule that misbehaves is left out and told in the report.
 pub fn optimize(program: &Program, options: &Options) -> Result<(Program, Report), Diagnostic> {
-    let (mut program, mut report) = roll::optimize(program, options)?;
+    optimize_all(program, options, None)
+}
+
+/// Where searches are kept, if at all: they hold e-graphs.
+type Kept<'k> = Option<&'k mut Vec<Unit>>;
+
+fn optimize_all(program: &Program, options: &Options, mut keep: Kept) -> Result<(Program, Report), Diagnostic> {
+    let (mut program, mut report) = roll::optimize(program, options, keep.as_deref_mut())?;
     let (mut done, mut open) = (BTreeSet::new(), branches(program.main()));
     while let Some(name) = open.pop() {
         if !done.insert(name.clone()) {
@@ -193,7 +203,11 @@ pub fn optimize(program: &Program, options: &Options) -> Result<(Program, Report
         // The branch stands in as `main` while it is optimised; names of kernels stay single that way.
         let Some(branch) = program.functions.remove(&name) else { continue };
         let Some(main) = program.functions.insert(Program::MAIN.into(), branch) else { continue };
-        let (mut optimised, inner) = roll::optimize(&program, options)?;
+        let first = keep.as_ref().map_or(0, |k| k.len());
+        let (mut optimised, inner) = roll::optimize(&program, options, keep.as_deref_mut())?;
+        for unit in keep.iter_mut().flat_map(|k| &mut k[first..]) {
+            unit.function.clone_from(&name);
+        }
         if let Some(branch) = optimised.functions.insert(Program::MAIN.into(), main) {
             open.extend(branches(&branch));
             optimised.functions.insert(name, branch);
@@ -210,19 +224,19 @@ fn branches(g: &Graph) -> Vec<String> {
     ifs.flat_map(|n| ["then", "else"].map(|b| n.attrs.func(b).map(String::from))).flatten().collect()
 }
 
-fn optimize_main(program: &Program, options: &Options) -> Result<(Program, Report), Diagnostic> {
-    let mut s = search(program, options)?;
+/// `main` alone, with what was found on the way.
+fn optimize_main(program: &Program, options: &Options) -> Result<(Program, Searched), Diagnostic> {
+    let (result, mut s) = search_main(program, options)?;
     if options.proofs {
         let start = Instant::now();
         let all = proof::proofs(&s, options)?;
         (s.report.proofs, s.report.unproved) = (all.proofs, all.left_out);
         s.report.phases.push(("proofs", start.elapsed()));
     }
-    Ok((s.result, s.report))
+    Ok((result, s))
 }
 
-/// The whole path for `main` alone, with everything that was found on it: what explanations are made of.
-pub fn search(program: &Program, options: &Options) -> Result<Searched, Diagnostic> {
+fn search_main(program: &Program, options: &Options) -> Result<(Program, Searched), Diagnostic> {
     let mut report = Report::default();
     let mut phases = vec![];
     let mut clock = Clock { last: Instant::now(), phases: &mut phases };
@@ -241,7 +255,7 @@ pub fn search(program: &Program, options: &Options) -> Result<Searched, Diagnost
     (report.unfused_ns, report.unfused_bytes) = (unfused.ns, extract::bytes(&plain, &unfused.way));
     (report.greedy_ns, report.greedy_bytes) = (greedy.ns, extract::bytes(&plain, &greedy.way));
     let plain_choice = extract::extract(&plain);
-    let plain_values = explain::places(&bridge.egraph, &plain, &bridge.values);
+    let plain_values = names::places(&bridge.egraph, &plain, &bridge.values);
     clock.mark("fuse");
 
     let mut egraph = bridge.egraph;
@@ -265,7 +279,7 @@ pub fn search(program: &Program, options: &Options) -> Result<Searched, Diagnost
     let found = best.map(|net| (extract::extract(&net), net)).filter(|(c, _)| c.ns <= plain_choice.ns);
     let saturated = found.is_some();
     let (choice, net): (_, Net) = found.unwrap_or((plain_choice, plain));
-    let values = if saturated { explain::places(&egraph, &net, &bridge.values) } else { plain_values };
+    let values = if saturated { names::places(&egraph, &net, &bridge.values) } else { plain_values };
     clock.mark("extract");
 
     let inputs: Vec<Arc<str>> = bridge::input_names(source);
@@ -287,7 +301,9 @@ pub fn search(program: &Program, options: &Options) -> Result<Searched, Diagnost
     }
     report.faults = egraph.analysis.faults.clone();
     report.phases = phases;
-    Ok(Searched { source: program.clone(), result, report, egraph, net, choice, saturated, values, calls: emitted.calls })
+    let calls = found::calls(&result, &emitted.calls);
+    let source = Program::new(source.clone());
+    Ok((result, Searched { source, report, egraph, net, choice, saturated, values, calls, view: Block::default() }))
 }
 
 fn lost(what: &str) -> Diagnostic {

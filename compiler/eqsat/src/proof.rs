@@ -10,10 +10,11 @@
 //! whole program. That keeps each one small, whatever the model's size. It is found anew in an e-graph of its own, which holds just the
 //! two expressions: the search for the program keeps no reasons, and pays nothing.
 
-use crate::explain::{Names, Searched};
 use crate::facts::{EGraph, Facts, Made};
+use crate::found::Searched;
 use crate::kernel::{Arg, Candidate, Former};
 use crate::language::{AttrLeaf, Leaf, Node, OpId};
+use crate::names::Names;
 use crate::net::What;
 use crate::{Options, bridge, rules};
 use egg::{FlatTerm, Id, Language, RecExpr, Rewrite, Runner, SimpleScheduler};
@@ -402,7 +403,10 @@ pub(crate) fn derive(terms: &Terms, before: Id, after: Id, others: &[Id], means:
         }
     }
     if g.find(a) != g.find(b) {
-        return Err(format!("no chain of rules was found in {} e-nodes", g.total_number_of_nodes()));
+        return Err(format!(
+            "no chain of rules was found in {ROUNDS} rounds of all rules and {} e-nodes (at most {NODES} are looked at)",
+            g.total_number_of_nodes()
+        ));
     }
     let mut why = g.explain_equivalence(&left, &right);
     let flat = why.make_flat_explanation();
@@ -460,7 +464,7 @@ pub fn of_kernels(s: &Searched, options: &Options, wanted: &dyn Fn(&str) -> bool
     let mut means = Means { rewrites, former: Some(&mut former), merge: options.numerics >= Numerics::Reassociate };
     let mut known: HashMap<Vec<RecExpr<Node>>, Result<(Vec<Step>, Terms), String>> = HashMap::new();
     let mut out = Proofs::default();
-    for class in crate::extract::reached(&s.net, &s.choice.way) {
+    for class in s.live() {
         for &v in names.values_of(class) {
             let mut sides = Sides {
                 s,

@@ -7,9 +7,11 @@
 //! rules that were near      those whose left side matches here and whose condition refused, or that --numerics forbids
 //! ```
 
-use crate::explain::{Names, Searched, label, live, node_label, us};
+use crate::explain::us;
+use crate::found::{Search, Searched};
 use crate::kernel::{Arg, Body, BodyNode, Candidate, MAX_INPUTS, MAX_OPS, Shape, joins};
 use crate::language::Node;
+use crate::names::{Names, label, node_label};
 use crate::net::{Way, What};
 use crate::rules::{self, Rule};
 use crate::{Options, lost};
@@ -91,41 +93,63 @@ fn op_names(o: &Origin) -> Option<&str> {
     if let Origin::Node { op, .. } = o { Some(op) } else { None }
 }
 
-/// The nodes that a user means: by name, by `op#index`, or every node of an op.
-fn groups(s: &Searched, text: &str) -> Result<Vec<Group>, Diagnostic> {
+/// The nodes of one name, or those of `op#index`.
+fn exact(s: &Searched, text: &str) -> Option<Group> {
     let main = s.source.main();
-    let all = named(s);
-    let exact = |i: &&usize| {
-        let n = &main.nodes[**i];
-        n.origin.leaves().into_iter().any(|o| label(o) == text) || node_label(s, **i) == text || format!("{}#{i}", n.op.name) == text
+    let is = |i: &usize| {
+        let n = &main.nodes[*i];
+        let leaves = n.origin.leaves();
+        leaves.into_iter().any(|o| label(s.view.origin(o)) == text) || node_label(s, *i) == text || format!("{}#{i}", n.op.name) == text
     };
-    let nodes: Vec<usize> = all.iter().filter(exact).copied().collect();
-    if !nodes.is_empty() {
-        return Ok(vec![Group { name: text.into(), nodes }]);
-    }
+    let nodes: Vec<usize> = named(s).into_iter().filter(is).collect();
+    (!nodes.is_empty()).then(|| Group { name: text.into(), nodes })
+}
+
+/// All nodes of an op, of ours or of the model's. One of the model may have become several of ours: they are one group.
+fn of_op(s: &Searched, text: &str) -> Vec<Group> {
+    let main = s.source.main();
     let op = text.strip_prefix("ml.").unwrap_or(text);
-    // An op of the model may have become several of ours: they are one group.
     let mut by: BTreeMap<String, (usize, Vec<usize>)> = BTreeMap::new();
-    for &i in &all {
+    for i in named(s) {
         let n = &main.nodes[i];
         let ours = n.op.name.eq_ignore_ascii_case(op);
-        let theirs =
-            n.origin.leaves().into_iter().find(|o| op_names(o).is_some_and(|m| m.split(',').next().unwrap_or(m).eq_ignore_ascii_case(op)));
+        let is = |o: &&Origin| op_names(o).is_some_and(|m| m.split(',').next().unwrap_or(m).eq_ignore_ascii_case(op));
+        let theirs = n.origin.leaves().into_iter().find(is);
         if ours || theirs.is_some() {
-            let name = if ours || theirs.is_none() { node_label(s, i) } else { theirs.map(label).unwrap_or_default() };
+            let name = theirs.filter(|_| !ours).map_or_else(|| node_label(s, i), |o| label(s.view.origin(o)));
             by.entry(name).or_insert((i, vec![])).1.push(i);
         }
     }
     let mut out: Vec<(usize, Group)> = by.into_iter().map(|(name, (at, nodes))| (at, Group { name, nodes })).collect();
     out.sort_by_key(|o| o.0);
-    if !out.is_empty() {
-        return Ok(out.into_iter().map(|o| o.1).collect());
+    out.into_iter().map(|o| o.1).collect()
+}
+
+/// Where nodes of a name are: unit, block, groups.
+type Found = Vec<(usize, usize, Vec<Group>)>;
+
+/// The nodes that a user means: by name, by `op#index`, or every node of an op. E0701 with near names.
+fn find(search: &mut Search, text: &str) -> Result<Found, Diagnostic> {
+    let mut out: Found = vec![];
+    let mut known: BTreeSet<String> = BTreeSet::new();
+    for (u, unit) in search.units.iter_mut().enumerate() {
+        for (b, block) in unit.blocks.iter().enumerate() {
+            unit.searched.view.clone_from(block);
+            let s = &unit.searched;
+            out.extend(exact(s, text).map(|g| (u, b, vec![g])));
+            known.extend(named(s).into_iter().flat_map(|i| [node_label(s, i), s.source.main().nodes[i].op.name.to_string()]));
+        }
+        unit.searched.view.clone_from(&unit.blocks[0]);
     }
-    let mut known: Vec<String> = all.iter().map(|&i| node_label(s, i)).collect();
-    known.extend(all.iter().map(|&i| main.nodes[i].op.name.to_string()));
-    known.sort();
-    known.dedup();
-    known.sort_by_key(|k| (!k.to_lowercase().contains(&text.to_lowercase()), distance(k, text)));
+    if out.is_empty() {
+        let ops = search.units.iter().enumerate().map(|(u, unit)| (u, 0, of_op(&unit.searched, text)));
+        out.extend(ops.filter(|o| !o.2.is_empty()));
+    }
+    if !out.is_empty() {
+        return Ok(out);
+    }
+    let mut known: Vec<String> = known.into_iter().collect();
+    known.sort_by_cached_key(|k| (!k.to_lowercase().contains(&text.to_lowercase()), distance(k, text)));
     known.truncate(NEAR);
     Err(Diagnostic::error("E0701", format!("no node {text:?} in the model")).note(format!("near it: {}", known.join(", "))))
 }
@@ -224,7 +248,7 @@ impl Marks {
     }
     fn place(&self, s: &Searched, g: &Group) -> Place {
         let mut kernels: Vec<String> = vec![];
-        for c in live(s) {
+        for c in s.live() {
             if let (Some(k), Some(name)) = (s.candidate(c), s.kernel_of(c))
                 && self.in_kernel(s, k)
                 && !kernels.iter().any(|k| k == name)
@@ -238,10 +262,34 @@ impl Marks {
 }
 
 /// Why A and B, nodes or ops of the source by name, are not one kernel of the chosen program. E0701 for a name that is not there.
-pub fn why_not(s: &mut Searched, options: &Options, a: &str, b: &str) -> Result<WhyNot, Diagnostic> {
+pub fn why_not(search: &mut Search, options: &Options, a: &str, b: &str) -> Result<WhyNot, Diagnostic> {
+    let (in_a, in_b) = (find(search, a)?, find(search, b)?);
+    let both = in_a.iter().find_map(|x| Some((x, in_b.iter().find(|y| (y.0, y.1) == (x.0, x.1))?)));
+    let Some((x, y)) = both else {
+        let places = [&in_a[0], &in_b[0]].map(|(u, _, groups)| {
+            let s = &search.units[*u].searched;
+            Marks::new(s, &Names::new(s), &groups[0]).place(s, &groups[0])
+        });
+        let [a, b] = places;
+        let reason = "they lie in stretches of the program that are searched one by one, cut where few values cross".into();
+        return Ok(WhyNot { a, b, verdict: Verdict::Apart { reason }, guards: vec![], notes: vec![] });
+    };
+    let (unit, block) = (&mut search.units[x.0], x.1);
+    unit.searched.view.clone_from(&unit.blocks[block]);
+    let done = within(&mut unit.searched, options, [a, b], x.2.clone(), y.2.clone());
+    unit.searched.view.clone_from(&unit.blocks[0]);
+    done.map(|mut w| {
+        if unit.blocks.len() > 1 {
+            w.notes.push(format!("{} equal stretches were searched once; this is number {}", unit.blocks.len(), block + 1));
+        }
+        w
+    })
+}
+
+/// The answer within one search.
+fn within(s: &mut Searched, options: &Options, [a, b]: [&str; 2], all_a: Vec<Group>, all_b: Vec<Group>) -> Result<WhyNot, Diagnostic> {
     let names = Names::new(s);
     let flow = Flow::new(s, &names);
-    let (all_a, all_b) = (groups(s, a)?, groups(s, b)?);
     let mut notes = vec![];
     for (text, g) in [(a, &all_a), (b, &all_b)] {
         if g.len() > 1 {
@@ -252,9 +300,12 @@ pub fn why_not(s: &mut Searched, options: &Options, a: &str, b: &str) -> Result<
         .ok_or_else(|| Diagnostic::error("E0701", format!("{a:?} and {b:?} are one node")).note("name two nodes"))?;
     let (ma, mb) = (Marks::new(s, &names, &ga), Marks::new(s, &names, &gb));
     let (pa, pb) = (ma.place(s, &ga), mb.place(s, &gb));
-    let together = live(s).into_iter().find(|&c| s.candidate(c).is_some_and(|k| ma.in_kernel(s, k) && mb.in_kernel(s, k)));
-    if let Some((c, k)) = together.and_then(|c| Some((c, s.candidate(c)?))) {
-        let verdict = Verdict::Together { kernel: s.kernel_of(c).unwrap_or_default().into(), ops: k.body.summary() };
+    let holds = |c: u32, m: &Marks| s.candidate(c).is_some_and(|k| m.in_kernel(s, k));
+    // Small kernels that became one launch count as one.
+    let mut calls = s.calls.iter();
+    if let Some(call) = calls.find(|c| c.classes.iter().any(|&k| holds(k, &ma)) && c.classes.iter().any(|&k| holds(k, &mb))) {
+        let ops: Vec<String> = call.classes.iter().filter_map(|&c| s.candidate(c)).map(|k| k.body.summary()).collect();
+        let verdict = Verdict::Together { kernel: call.kernel.clone(), ops: ops.join(" | ") };
         return Ok(WhyNot { a: pa, b: pb, verdict, guards: vec![], notes });
     }
     let Some((last, hull)) = flow.hull(&ga.nodes, &gb.nodes) else {
@@ -274,7 +325,10 @@ pub fn why_not(s: &mut Searched, options: &Options, a: &str, b: &str) -> Result<
         }
     }
     ways.sort_by_key(|(c, w)| (if let What::Kernel(k) = &w.what { k.body.nodes.len() } else { 0 }, *c));
-    ways.truncate(FORCED);
+    if ways.len() > FORCED {
+        notes.push(format!("{} kernels of both exist: the {FORCED} of fewest ops were tried", ways.len()));
+        ways.truncate(FORCED);
+    }
     if let Ok((class, way)) = &written {
         ways.push((*class, way.clone()));
     }
@@ -292,7 +346,11 @@ pub fn why_not(s: &mut Searched, options: &Options, a: &str, b: &str) -> Result<
             Verdict::NoKernel { ops: ops.join(" "), reason }
         }
     };
-    let guards = guards(s, options, &names, &hull)?;
+    let mut guards = guards(s, options, &names, &hull)?;
+    if guards.len() > RULES {
+        notes.push(format!("{} more rules match here and may not be used", guards.len() - RULES));
+        guards.truncate(RULES);
+    }
     if guards.is_empty() {
         notes.push("no rule matches these ops but for those that ran".into());
     }
@@ -393,7 +451,6 @@ fn guards(s: &mut Searched, options: &Options, names: &Names, hull: &BTreeSet<us
         }
     }
     s.egraph.rebuild();
-    out.truncate(RULES);
     Ok(out)
 }
 
