@@ -282,6 +282,15 @@ pub(crate) fn us(ns: f64) -> String {
     format!("{:.1} us", ns / 1e3)
 }
 
+/// By how much a program takes longer than the chosen one.
+fn slower(ns: f64) -> String {
+    match ns {
+        n if n.abs() < 0.5 => "the program would take as long".into(),
+        n if n > 0.0 => format!("the program would take {:.3} us more", n / 1e3),
+        n => format!("the program would take {:.3} us less; extraction ended before it found that", -n / 1e3),
+    }
+}
+
 impl fmt::Display for Proof {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         writeln!(f, "  proof of {:?}", self.of)?;
@@ -315,11 +324,15 @@ impl fmt::Display for Kernel {
             write!(f, "  rule {} ({}", r.name, class_name(r.class))?;
             writeln!(f, "{}): {}", if r.ops > 0 { format!(", {} ops", r.ops) } else { String::new() }, r.doc)?;
         }
+        if !self.alternatives.is_empty() {
+            let which = if self.calls.len() > 1 { " of the first call" } else { "" };
+            writeln!(f, "  other ways to make the result{which}:")?;
+        }
         for a in &self.alternatives {
-            writeln!(f, "  else {}: the program would take {:.3} us more", a.what, a.slower_ns / 1e3)?;
+            writeln!(f, "    {}: {}", a.what, slower(a.slower_ns))?;
         }
         if self.more_alternatives > 0 {
-            writeln!(f, "  and {} more ways, which cost more than these", self.more_alternatives)?;
+            writeln!(f, "    and {} more ways, which cost more than these", self.more_alternatives)?;
         }
         for p in &self.proofs {
             write!(f, "{p}")?;

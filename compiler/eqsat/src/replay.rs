@@ -189,13 +189,14 @@ impl fmt::Display for Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::language::{Node, OpId};
     use crate::proof::{Means, Terms, derive};
     use crate::rules::{Rule, rewrites};
 
     fn proof(rule: &'static Rule, before: &str, after: &str) -> Proof {
         let mut terms = Terms::default();
         let mut put = |text: &str| {
-            let e: egg::RecExpr<crate::language::Node> = text.parse().expect("the text is an expression");
+            let e: egg::RecExpr<Node> = text.parse().expect("the text is an expression");
             let mut ids: Vec<egg::Id> = vec![];
             for n in e.as_ref() {
                 let n = egg::Language::map_children(n.clone(), |c| ids[usize::from(c)]);
@@ -229,5 +230,27 @@ mod tests {
         let c = check(&p, 1);
         assert!(c.wrong().is_none() && c.left_out.is_none() && c.steps.len() == 1, "{c}");
         assert_eq!(check(&p, 1), c);
+    }
+
+    #[test]
+    fn a_tampered_proof_is_caught_at_every_step() {
+        let p = (tahoma_nets::find("bert-base").expect("a network").build)(tahoma_nets::Size::Reduced);
+        let options = crate::Options::new(&crate::SM_90A);
+        let s = crate::search(&p, &options).expect("a search");
+        let e = crate::explain::explain(&s, &options, None).expect("an explanation");
+        let mut tampered = 0;
+        for p in e.proofs() {
+            assert!(check(p, 3).wrong().is_none());
+            for k in 0..p.steps.len() {
+                let mut bad = p.clone();
+                let after = bad.terms.roots[k + 1];
+                let neg = OpId::named("neg").expect("an op");
+                bad.terms.roots[k + 1] = bad.terms.add(Node::Op(neg, [after].into()));
+                let c = check(&bad, 3);
+                assert_eq!(c.steps.iter().position(|s| !s.agree), Some(k), "{c}");
+                tampered += 1;
+            }
+        }
+        assert!(tampered > 10, "{tampered}");
     }
 }

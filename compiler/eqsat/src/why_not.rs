@@ -29,6 +29,8 @@ const FORCED: usize = 6;
 const RULES: usize = 5;
 /// Names offered for one that is not known.
 const NEAR: usize = 5;
+/// Times closer than this are equal, in ns.
+const LEAST_NS: f64 = 0.5;
 
 /// One of the two nodes asked about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -45,8 +47,10 @@ pub struct Place {
 pub enum Verdict {
     /// They are one kernel.
     Together { kernel: String, ops: String },
-    /// A kernel of both costs more (or as much; less only where the search stopped too early).
+    /// A kernel of both costs more, or as much.
     CostsMore { ops: String, kernel_ns: f64, program_ns: f64, chosen_ns: f64, more_ns: f64, percent: f64 },
+    /// A kernel of both would cost less: the search does not look for such kernels, or extraction ended before it found this one.
+    Missed { ops: String, kernel_ns: f64, program_ns: f64, chosen_ns: f64, less_ns: f64 },
     /// The group is no kernel.
     NoKernel { ops: String, reason: String },
     /// They share no result.
@@ -336,9 +340,13 @@ fn within(s: &mut Searched, options: &Options, [a, b]: [&str; 2], all_a: Vec<Gro
     let verdict = match forced.min_by(|x, y| x.0.total_cmp(&y.0)) {
         Some((program_ns, w)) => {
             let ops = if let What::Kernel(k) = &w.what { k.body.summary() } else { String::new() };
-            let more_ns = program_ns - s.choice.ns;
-            let percent = 100.0 * more_ns / s.choice.ns.max(1e-9);
-            Verdict::CostsMore { ops, kernel_ns: w.ns, program_ns, chosen_ns: s.choice.ns, more_ns, percent }
+            let (kernel_ns, chosen_ns, more_ns) = (w.ns, s.choice.ns, program_ns - s.choice.ns);
+            if more_ns < -LEAST_NS {
+                Verdict::Missed { ops, kernel_ns, program_ns, chosen_ns, less_ns: -more_ns }
+            } else {
+                let percent = 100.0 * more_ns / chosen_ns.max(1e-9);
+                Verdict::CostsMore { ops, kernel_ns, program_ns, chosen_ns, more_ns, percent }
+            }
         }
         None => {
             let ops: Vec<&str> = hull.iter().map(|&i| s.source.main().nodes[i].op.name).filter(|o| *o != "constant").collect();
@@ -482,11 +490,12 @@ impl fmt::Display for WhyNot {
             Verdict::CostsMore { ops, kernel_ns, program_ns, chosen_ns, more_ns, percent } => {
                 writeln!(f, "A kernel of both is possible: {ops} ({})", us(*kernel_ns))?;
                 let (p, c) = (us(*program_ns), us(*chosen_ns));
-                if *more_ns >= 0.0 {
-                    writeln!(f, "The program with it takes {p} instead of {c}: {} ({percent:.2} %) more", us(*more_ns))?;
-                } else {
-                    writeln!(f, "The program with it takes {p} instead of {c}: the search ended before it found that")?;
-                }
+                writeln!(f, "The program with it takes {p} instead of {c}: {:.3} us ({percent:.2} %) more", more_ns / 1e3)?;
+            }
+            Verdict::Missed { ops, kernel_ns, program_ns, chosen_ns, less_ns } => {
+                writeln!(f, "A kernel of both is possible: {ops} ({})", us(*kernel_ns))?;
+                let (p, c) = (us(*program_ns), us(*chosen_ns));
+                writeln!(f, "The program with it takes {p} instead of {c}, {:.3} us less: the search did not find that", less_ns / 1e3)?;
             }
             Verdict::NoKernel { ops, reason } => writeln!(f, "No kernel holds both: {ops}\n{reason}")?,
             Verdict::Apart { reason } => writeln!(f, "No kernel can hold both: {reason}")?,
