@@ -23,6 +23,7 @@ pub mod replay;
 mod roll;
 pub mod rules;
 mod side;
+pub mod values;
 pub mod why_not;
 
 pub use cost::{Roofline, SM_90A, TRN2, TargetCost};
