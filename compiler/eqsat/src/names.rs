@@ -64,7 +64,7 @@ impl Names {
         }
         for (i, node) in main.nodes.iter().enumerate() {
             let static_types = node.results.iter().all(|&r| main.ty(r).shape.is_static());
-            let plain = !matches!(node.op.kind, Kind::Structure) && node.op.name != "weight" && node.results.len() == 1 && static_types;
+            let plain = !matches!(node.op.kind, Kind::Structure) && node.op.name != "weight" && static_types;
             n.plain.push(plain);
             for &r in &node.results {
                 n.makers[r.index()] = Some(i);

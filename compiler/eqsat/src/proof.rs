@@ -237,14 +237,27 @@ impl Sides<'_> {
             }
             What::Node(i) => {
                 let n = &c.nodes[*i as usize];
-                let Node::Op(op, _) = &n.node else { return self.give(class) };
-                self.behind.extend(s.net.made(class, *i).iter().flat_map(|m| m.origin.leaves()).map(|o| o.to_string()));
-                let operands: Vec<Id> = n.needs.iter().map(|&k| self.chosen(k, false)).collect::<Option<_>>()?;
-                self.terms.op(*op, operands, n.attrs.as_deref()?)
+                match &n.node {
+                    Node::Op(op, _) => {
+                        self.behind.extend(s.net.made(class, *i).iter().flat_map(|m| m.origin.leaves()).map(|o| o.to_string()));
+                        let operands: Vec<Id> = n.needs.iter().map(|&k| self.chosen(k, false)).collect::<Option<_>>()?;
+                        self.terms.op(*op, operands, n.attrs.as_deref()?)
+                    }
+                    Node::Result(i, _) if self.is_op(n.needs[0]) => {
+                        let of = self.chosen(n.needs[0], false)?;
+                        self.terms.add(Node::Result(*i, [of]))
+                    }
+                    _ => return self.give(class),
+                }
             }
         };
         self.written.insert(class, id);
         Some(id)
+    }
+    /// Whether a class with several results is made by an op that rules see.
+    fn is_op(&self, class: u32) -> bool {
+        let c = &self.s.net.classes[class as usize];
+        matches!(&self.s.chosen(class).what, What::Node(i) if matches!(c.nodes[*i as usize].node, Node::Op(..)))
     }
     fn kernel(&mut self, k: &Candidate) -> Option<Id> {
         let inputs: Vec<Id> = k.inputs.iter().map(|&c| self.chosen(c, false)).collect::<Option<_>>()?;
@@ -292,7 +305,11 @@ impl Sides<'_> {
                 for &o in &node.operands {
                     operands.push(self.source(o, region, done, false)?);
                 }
-                self.terms.op(OpId::of(node.op.0), operands, &node.attrs)
+                let id = self.terms.op(OpId::of(node.op.0), operands, &node.attrs);
+                match node.results.iter().position(|&r| r == v).filter(|_| node.results.len() > 1) {
+                    Some(i) => self.terms.add(Node::Result(i as u32, [id])),
+                    None => id,
+                }
             }
         };
         if !top {
@@ -484,7 +501,7 @@ pub fn of_kernels(s: &Searched, options: &Options, wanted: &dyn Fn(&str) -> bool
             let of = names.value(s, v);
             let Some(c) = claimed else {
                 if touches {
-                    out.left_out.push(LeftOut { of, kernels, why: "it is made of ops with several results or open shapes".into() });
+                    out.left_out.push(LeftOut { of, kernels, why: "it is made of ops whose shapes are open".into() });
                 }
                 continue;
             };

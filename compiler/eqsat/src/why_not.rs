@@ -377,7 +377,7 @@ fn group(s: &Searched, options: &Options, names: &Names, last: usize, hull: &BTr
                 if matches!(n.op.kind, Kind::Structure) { "structures the program" } else { "has a result whose shape depends on data" };
             return Err(format!("{} ({}) {why}, so it runs on the host", node_label(s, i), n.op.name));
         }
-        if !joins(n.op.0) && n.op.name != "constant" {
+        if (!joins(n.op.0) || n.results.len() != 1) && n.op.name != "constant" {
             return Err(format!("{} ({}) runs on the host: no kernel form has it", node_label(s, i), n.op.name));
         }
         let mut args = vec![];
