@@ -295,7 +295,8 @@ impl fmt::Display for Proof {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         writeln!(f, "  proof of {:?}", self.of)?;
         for g in &self.given {
-            writeln!(f, "    given {:<4} {:<24} {}", g.name, g.ty, g.is)?;
+            let facts = if g.facts.is_empty() { String::new() } else { format!("  ({})", g.facts) };
+            writeln!(f, "    given {:<4} {:<24} {}{facts}", g.name, g.ty, g.is)?;
         }
         let parts = |f: &mut fmt::Formatter, t: &proof::Text, by: &str| t.parts.iter().try_for_each(|p| writeln!(f, "{by}{p}"));
         parts(f, &self.text, "    ")?;

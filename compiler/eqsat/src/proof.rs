@@ -10,12 +10,13 @@
 //! whole program. That keeps each one small, whatever the model's size. It is found anew in an e-graph of its own, which holds just the
 //! two expressions: the search for the program keeps no reasons, and pays nothing.
 
-use crate::facts::{EGraph, Facts, Made};
+use crate::facts::{EGraph, Fact, Facts, Made, Value};
 use crate::found::Searched;
 use crate::kernel::{Arg, Candidate, Former};
 use crate::language::{AttrLeaf, Leaf, Node, OpId};
 use crate::names::Names;
 use crate::net::What;
+use crate::values::Known;
 use crate::{Options, bridge, rules};
 use egg::{FlatTerm, Id, Language, RecExpr, Rewrite, Runner, SimpleScheduler};
 use serde::Serialize;
@@ -69,6 +70,10 @@ pub struct Given {
     /// What it is in the model.
     pub is: String,
     pub ty: String,
+    /// What rules may use of its elements; "" says nothing.
+    pub facts: String,
+    #[serde(skip)]
+    pub known: Known,
 }
 
 /// Why one value of the program equals the source's.
@@ -205,7 +210,9 @@ impl Sides<'_> {
         let ty = c.ty.clone()?;
         // Named by place, so that equal layers have equal proofs.
         let name = format!("{}{}", if c.fixed { "w" } else { "x" }, self.given.len());
-        self.about.push(Given { name: name.clone(), is: self.names.class(self.s, class), ty: ty.to_string() });
+        let known = self.s.egraph[c.id].data.value().map(|v| v.known).unwrap_or_default();
+        let is = self.names.class(self.s, class);
+        self.about.push(Given { name: name.clone(), is, ty: ty.to_string(), facts: known.to_string(), known });
         let id = self.terms.add(Node::Leaf(Arc::new(Leaf { name: name.into(), weight: c.fixed, ty })));
         self.given.insert(class, id);
         Some(id)
@@ -372,6 +379,21 @@ fn insert(g: &mut EGraph, terms: &Terms, roots: &[Id]) -> Vec<Id> {
     roots.iter().map(|r| ids[r]).collect()
 }
 
+/// Tells an e-graph what is known of the values taken as given.
+fn tell(g: &mut EGraph, given: &[Given]) {
+    let known = |l: &Leaf| given.iter().find(|k| *k.name == *l.name && k.known != Known::default()).map(|k| k.known);
+    let leaves = |c: &egg::EClass<Node, Fact>| c.nodes.iter().find_map(|n| if let Node::Leaf(l) = n { known(l) } else { None });
+    let mut told: Vec<(Id, Known)> = g.classes().filter_map(|c| Some((c.id, leaves(c)?))).collect();
+    told.sort_by_key(|t| t.0);
+    for (id, known) in told {
+        if let Fact::Value(v) = &g[id].data {
+            let known = v.known.both(known);
+            let fact = Fact::Value(Value { known, ..v.clone() });
+            g.set_analysis_data(id, fact);
+        }
+    }
+}
+
 /// What a proof is searched with.
 pub(crate) struct Means<'a, 'f> {
     pub(crate) rewrites: Vec<Rewrite<Node, Facts>>,
@@ -380,7 +402,13 @@ pub(crate) struct Means<'a, 'f> {
 }
 
 /// The chain of rewrites from one root of `terms` to another; `Err` says why there is none.
-pub(crate) fn derive(terms: &Terms, before: Id, after: Id, others: &[Id], means: &mut Means) -> Result<(Vec<Step>, Terms), String> {
+pub(crate) fn derive(
+    terms: &Terms,
+    [before, after]: [Id; 2],
+    others: &[Id],
+    given: &[Given],
+    means: &mut Means,
+) -> Result<(Vec<Step>, Terms), String> {
     let mut sizes = vec![];
     for id in [before, after] {
         if terms.tree(id, &mut sizes) > TREE {
@@ -392,6 +420,7 @@ pub(crate) fn derive(terms: &Terms, before: Id, after: Id, others: &[Id], means:
     let a = insert(&mut g, terms, &roots)[0];
     let (left, right) = (terms.one(before), terms.one(after));
     let b = g.add_expr(&right);
+    tell(&mut g, given);
     g.rebuild();
     if let Some(former) = &mut means.former {
         bridge::open_composites(&mut g, former);
@@ -479,7 +508,7 @@ pub fn of_kernels(s: &Searched, options: &Options, wanted: &dyn Fn(&str) -> bool
     let rewrites = crate::rewrites(options)?;
     let mut former = Former::new(options.target);
     let mut means = Means { rewrites, former: Some(&mut former), merge: options.numerics >= Numerics::Reassociate };
-    let mut known: HashMap<Vec<RecExpr<Node>>, Result<(Vec<Step>, Terms), String>> = HashMap::new();
+    let mut known: HashMap<(Vec<RecExpr<Node>>, Vec<Known>), Result<(Vec<Step>, Terms), String>> = HashMap::new();
     let mut out = Proofs::default();
     for class in s.live() {
         for &v in names.values_of(class) {
@@ -515,8 +544,9 @@ pub fn of_kernels(s: &Searched, options: &Options, wanted: &dyn Fn(&str) -> bool
             // Equal layers are proved once.
             let mut sizes = vec![];
             let found = if [c.before, c.after].iter().all(|&id| terms.tree(id, &mut sizes) <= TREE) {
-                let key = [c.before, c.after].iter().chain(&c.others).map(|&id| terms.one(id)).collect();
-                known.entry(key).or_insert_with(|| derive(&terms, c.before, c.after, &c.others, &mut means)).clone()
+                let sides = [c.before, c.after].iter().chain(&c.others).map(|&id| terms.one(id)).collect();
+                let key = (sides, about.iter().map(|g| g.known).collect());
+                known.entry(key).or_insert_with(|| derive(&terms, [c.before, c.after], &c.others, &about, &mut means)).clone()
             } else {
                 Err(format!("its expression is larger than {TREE} nodes"))
             };

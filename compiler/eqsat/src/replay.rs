@@ -5,13 +5,16 @@
 //! reassociate, fast  |a − b| <= t · (max|b| + |b|)     max over the finite elements
 //! ```
 //!
+//! What rules used of a given value (that no element is negative, say) is true of the inputs drawn for it.
+//!
 //! t is 1e-4 for f32 and f64 (fast: 2e-2), and four units of the last place for shorter types, as `verify` has it.
 
 use crate::bridge::exprs_to_graph;
 use crate::explain::class_name;
 use crate::language::hash_of;
-use crate::proof::{Proof, class_of};
+use crate::proof::{Given, Proof, class_of};
 use crate::rules::sample::Sample;
+use crate::values::Known;
 use serde::Serialize;
 use std::fmt;
 use tahoma_core::artifact::Numerics;
@@ -50,15 +53,23 @@ impl Check {
     }
 }
 
-struct Drawn {
+struct Drawn<'p> {
     seed: u64,
     types: Vec<(String, TensorType)>,
+    given: &'p [Given],
 }
 
-impl Drawn {
+impl Drawn<'_> {
     /// Floats in (−2, 2) with some zeros and ones; everything else 0 or 1, which is an index into anything. Weights shrink with the
     /// root of how many products a result sums: else a softmax behind them magnifies the last place to a difference.
     fn tensor(&self, name: &str, ty: &TensorType, weight: bool) -> Tensor {
+        let t = self.any(name, ty, weight);
+        match self.given.iter().find(|g| g.name == name).map(|g| g.known) {
+            Some(known) if known != Known::default() => known.obeyed(t),
+            _ => t,
+        }
+    }
+    fn any(&self, name: &str, ty: &TensorType, weight: bool) -> Tensor {
         let mut s = Sample::new(self.seed ^ hash_of(&name));
         let shape = ty.shape.to_static().unwrap_or_default();
         if ty.dtype.is_float() {
@@ -79,7 +90,7 @@ impl Drawn {
     }
 }
 
-impl Weights for Drawn {
+impl Weights for Drawn<'_> {
     fn get(&self, name: &str) -> Result<Tensor, Diagnostic> {
         let found = self.types.iter().find(|t| t.0 == name);
         found.map(|(n, ty)| self.tensor(n, ty, true)).ok_or_else(|| Diagnostic::error("E0210", format!("no weight {name:?}")))
@@ -165,7 +176,7 @@ fn values(p: &Proof, seed: u64) -> Result<Vec<Tensor>, String> {
     }
     let weights = graph.nodes.iter().filter(|n| n.op.name == "weight");
     let types = weights.map(|n| (n.attrs.str("name").unwrap_or_default().to_string(), graph.ty(n.results[0]).clone())).collect();
-    let drawn = Drawn { seed, types };
+    let drawn = Drawn { seed, types, given: &p.given };
     let inputs: Vec<Tensor> = graph.inputs.iter().map(|i| drawn.tensor(&i.name, graph.ty(i.value), false)).collect();
     run(&Program::new(graph), "main", &inputs, &drawn).map_err(|e| e.message)
 }
@@ -206,7 +217,7 @@ mod tests {
         };
         let (a, b) = (put(before), put(after));
         let mut means = Means { rewrites: rewrites(rule).expect("the rule fits"), former: None, merge: false };
-        let (steps, terms) = derive(&terms, a, b, &[], &mut means).expect("there is a chain");
+        let (steps, terms) = derive(&terms, [a, b], &[], &[], &mut means).expect("there is a chain");
         Proof { of: "y".into(), kernels: vec![], text: Default::default(), steps, given: vec![], terms }
     }
 

@@ -144,6 +144,23 @@ fn small_kernels_in_one_launch_are_one_kernel_with_all_their_nodes() {
     assert!(matches!(w.verdict, Verdict::Together { .. }), "{w}");
 }
 
+#[test]
+fn proofs_know_what_is_known_of_given_values() {
+    // The exponentials are an output, so the proof of the other output takes them as given: as values of which none is negative.
+    let mut n = Net::new();
+    let x = n.input("x", &[4, 6]);
+    let e = n.op("exp", &[x], a());
+    let r = n.op("reshape", &[e], a().with("shape", vec![6, 4]));
+    let y = n.op("relu", &[r], a());
+    let p = n.finish(&[e, y]);
+    let o = Options::new(&SM_90A);
+    assert!(holds("relu of exp", &p, &o) > 0);
+    let e = explain::explain(&searched(&p, &o), &o, None).unwrap();
+    let proof = e.proofs().find(|p| p.of == "relu3").unwrap_or_else(|| panic!("{e}"));
+    assert!(proof.given.iter().any(|g| g.facts == "none negative"), "{e}");
+    assert!(proof.rules().any(|r| r == "relu-of-non-negative"), "{e}");
+}
+
 fn ask(p: &Program, numerics: Numerics, x: &str, y: &str) -> WhyNot {
     let o = Options { numerics, ..Options::new(&SM_90A) };
     why_not(&mut searched(p, &o), &o, x, y).unwrap_or_else(|d| panic!("{d}"))
