@@ -33,12 +33,9 @@ pub(crate) fn input_names(g: &Graph) -> Vec<Arc<str>> {
         .collect()
 }
 
-/// The e-graph of `graph`; with `proofs`, unions remember their reasons.
-pub fn to_egraph(graph: &Graph, proofs: bool) -> Bridge {
+/// The e-graph of `graph`.
+pub fn to_egraph(graph: &Graph) -> Bridge {
     let mut g = EGraph::new(Facts::default());
-    if proofs {
-        g = g.with_explanations_enabled();
-    }
     let mut values = vec![Id::from(0); graph.types.len()];
     for (p, name) in graph.inputs.iter().zip(input_names(graph)) {
         let leaf = Leaf { name, weight: false, ty: graph.ty(p.value).clone() };

@@ -242,7 +242,7 @@ fn search_main(program: &Program, options: &Options) -> Result<(Program, Searche
     let mut phases = vec![];
     let mut clock = Clock { last: Instant::now(), phases: &mut phases };
     let source = program.main();
-    let bridge = bridge::to_egraph(source, false);
+    let bridge = bridge::to_egraph(source);
     let uses = source_uses(source, &bridge.values);
     let roots: Vec<Id> = source.outputs.iter().map(|o| bridge.values[o.value.index()]).collect();
     clock.mark("bridge");

@@ -35,7 +35,7 @@ fn read(name: &str) -> Result<Case, String> {
 /// The e-graph of an expression as a program has it: every node is the source's.
 fn egraph(left: &Expr) -> Result<(EGraph, Id), String> {
     let graph = expr_to_graph(left).map_err(|e| e.to_string())?;
-    let b = to_egraph(&graph, false);
+    let b = to_egraph(&graph);
     let root = b.egraph.find(b.values[graph.outputs[0].value.index()]);
     Ok((b.egraph, root))
 }
