@@ -97,7 +97,7 @@ fn model(path: &Path, kernel: Option<&str>, a: &Explain) -> Exit {
         );
         return Ok(OK);
     }
-    spin.set_message("proofs");
+    spin.set_message(format!("{} proofs and alternatives", a.target));
     let explanation = found.kernels(kernel)?;
     let ticker = spin.clone();
     let checks = match a.check_proof {

@@ -1,4 +1,7 @@
 //! Explanations of a chosen program: where each kernel comes from, which rules and proofs stand behind it, what else was possible.
+//!
+//! Alternatives are the other kernels that the search kept for the same value (it keeps the best few), each with the cheapest program
+//! found around it. They are for one call, and leave launches of small kernels side by side as they are.
 
 use crate::found::{Block, Call, Search, Searched, Unit};
 use crate::kernel::Candidate;

@@ -9,6 +9,9 @@
 //! A proof ends at values of the source that the program also makes: they have proofs of their own, so together the proofs cover the
 //! whole program. That keeps each one small, whatever the model's size. It is found anew in an e-graph of its own, which holds just the
 //! two expressions: the search for the program keeps no reasons, and pays nothing.
+//!
+//! What has no proof is a [`LeftOut`] with its reason: expressions larger than a limit when written as trees (unrolled recurrences share
+//! too much), ops with open shapes, and equalities that no chain was found for within the limits on rounds and e-nodes.
 
 use crate::facts::{EGraph, Fact, Facts, Made, Value};
 use crate::found::Searched;
@@ -530,7 +533,11 @@ pub fn of_kernels(s: &Searched, options: &Options, wanted: &dyn Fn(&str) -> bool
             let of = names.value(s, v);
             let Some(c) = claimed else {
                 if touches {
-                    out.left_out.push(LeftOut { of, kernels, why: "it is made of ops whose shapes are open".into() });
+                    out.left_out.push(LeftOut {
+                        of,
+                        kernels,
+                        why: format!("it is made of ops whose shapes are open, or of more than {REGION} nodes"),
+                    });
                 }
                 continue;
             };

@@ -6,6 +6,9 @@
 //! no such kernel            what `form`, or the target, refuses about the smallest group of both
 //! rules that were near      those whose left side matches here and whose condition refused, or that --numerics forbids
 //! ```
+//!
+//! Rules as code and merges of contractions have no left side to match, so they are never among the near ones. A condition is named by
+//! its rule, not by the part of it that refused. What lies in stretches that were searched one by one is never one kernel.
 
 use crate::explain::us;
 use crate::found::{Search, Searched};
@@ -360,7 +363,7 @@ fn within(s: &mut Searched, options: &Options, [a, b]: [&str; 2], all_a: Vec<Gro
         guards.truncate(RULES);
     }
     if guards.is_empty() {
-        notes.push("no rule matches these ops but for those that ran".into());
+        notes.push("no rule that is a pattern matches these ops but for those that ran".into());
     }
     Ok(WhyNot { a: pa, b: pb, verdict, guards, notes })
 }
