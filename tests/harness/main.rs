@@ -4,4 +4,5 @@ mod artifact;
 mod block;
 mod branch;
 mod conformance;
+mod explain;
 mod models;

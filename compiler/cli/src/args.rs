@@ -26,11 +26,18 @@ pub(crate) enum Command {
     Explain(Explain),
 }
 
-/// What a model is compiled with; shared by `compile` and `verify`.
+/// A model and what it is compiled with; shared by `compile` and `verify`.
 #[derive(Args, Clone)]
 pub(crate) struct Model {
     /// file.onnx, a Hugging Face directory (config.json, model.safetensors), or file.mlir
     pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) given: Given,
+}
+
+/// What a model is compiled with; `explain` has it too.
+#[derive(Args, Clone)]
+pub(crate) struct Given {
     /// Extents of an input; may repeat. A name leaves a dimension open
     #[arg(long, value_name = "NAME=1x3x48x320")]
     pub(crate) shape: Vec<String>,
@@ -185,14 +192,44 @@ pub(crate) struct Opt {
     pub(crate) dump: Option<PathBuf>,
 }
 
-/// Explain an error code, an op, or a kernel of an artifact.
+/// Explain an error code, an op, a kernel of an artifact, or why a model became the kernels it became.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  tahoma explain E0203\n  tahoma explain op softmax\n  tahoma explain out k3")]
+#[command(after_help = "Examples:\n  tahoma explain E0203\n  tahoma explain op softmax\n  tahoma explain out k3\n  \
+                        tahoma explain model.onnx --target sm_90a\n  tahoma explain model.onnx k3 --target sm_90a --check-proof\n  \
+                        tahoma explain model.onnx --egraph dot > egraph.dot\n  \
+                        tahoma explain why-not model.onnx /attention/Softmax /output/MatMul --target sm_90a\n\n\
+                        Of a model: for each kernel the nodes it came from, the rules with a proof (each step before and after), and\n\
+                        what other kernels would cost. why-not takes two nodes, by name, by op#number, or by op (then the nearest pair).\n\
+                        Equal layers are searched once and explained once. What a proof leaves out is told with the reason.\n\
+                        --check-proof exits 3 where a step of a proof changes the result.")]
 pub(crate) struct Explain {
-    /// E0203, or `op`, or an artifact folder
+    /// E0203, or `op`, or an artifact folder, or a model, or `why-not`
     pub(crate) what: String,
-    /// Name of the op or of the kernel
-    pub(crate) name: Option<String>,
+    /// Name of the op or of the kernel; for why-not MODEL A B
+    #[arg(num_args = 0..=3)]
+    pub(crate) names: Vec<String>,
+    /// Whose kernels and costs; for models
+    #[arg(long, default_value = "trn2")]
+    pub(crate) target: String,
+    #[command(flatten)]
+    pub(crate) given: Given,
+    /// Replay each step of each proof in the interpreter, on random inputs
+    #[arg(long)]
+    pub(crate) check_proof: bool,
+    /// Seed of those inputs
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Print the saturated e-graph instead
+    #[arg(long, value_enum, conflicts_with_all = ["check_proof", "json"])]
+    pub(crate) egraph: Option<EGraphForm>,
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum EGraphForm {
+    /// A line for each class
+    Text,
+    /// A picture, for Graphviz
+    Dot,
 }

@@ -21,7 +21,7 @@ pub(crate) fn run(a: Compile) -> Exit {
         }
     }
     problems.into_result(())?;
-    let mut base = util::compiler(&a.model)?.optimise(!a.no_opt);
+    let mut base = util::compiler(&a.model.model, &a.model.given)?.optimise(!a.no_opt);
     if let Some(d) = &a.dump {
         base = base.dump(d);
     }

@@ -1,15 +1,35 @@
 //! `tahoma explain`
 
-use crate::args::Explain;
-use crate::util::{percent, print, print_json, si};
-use crate::{Exit, OK};
+use crate::args::{EGraphForm, Explain};
+use crate::util::{self, percent, print, print_json, si};
+use crate::{DIFFERS, Exit, OK};
+use indicatif::ProgressBar;
 use serde_json::json;
 use std::path::Path;
-use tahoma::{Artifact, Diagnostic};
+use tahoma::explain::{Check, Explained, Explanation, check_proofs};
+use tahoma::{Artifact, Diagnostic, Diagnostics};
 use tahoma_core::op::{Kind, OpDef};
 
 pub(crate) fn run(a: Explain) -> Exit {
-    if let Some(c) = tahoma_core::diag::code(&a.what) {
+    if a.what == "why-not" {
+        return why_not(&a);
+    }
+    let name = match a.names.as_slice() {
+        [] => None,
+        [name] => Some(name.as_str()),
+        more => return Err(bad(format!("{} names are too many", more.len())).into()),
+    };
+    let path = Path::new(&a.what);
+    let is_code = tahoma_core::diag::code(&a.what);
+    if is_code.is_none() && a.what != "op" && path.exists() && !Artifact::is_at(path) {
+        return model(path, name, &a);
+    }
+    let of_models =
+        a.check_proof || a.egraph.is_some() || !(a.given.shape.is_empty() && a.given.dim.is_empty() && a.given.constant.is_empty());
+    if of_models {
+        return Err(bad(format!("{:?} is no model: its explanation takes no such options", a.what)).into());
+    }
+    if let Some(c) = is_code {
         if a.json {
             print_json(&json!({ "code": c.code, "title": c.title, "explanation": c.explanation }));
         } else {
@@ -18,15 +38,97 @@ pub(crate) fn run(a: Explain) -> Exit {
         return Ok(OK);
     }
     if a.what == "op" {
-        return op(a.name.as_deref(), a.json);
+        return op(name, a.json);
     }
-    let dir = Path::new(&a.what);
-    if Artifact::is_at(dir) {
-        return artifact(dir, a.name.as_deref(), a.json);
+    if Artifact::is_at(path) {
+        return artifact(path, name, a.json);
     }
-    Err(Diagnostic::error("E0701", format!("{:?} is no error code and no artifact", a.what))
-        .note("tahoma explain E0203, tahoma explain op NAME, or tahoma explain OUT [KERNEL]")
-        .into())
+    Err(bad(format!("{:?} is no error code, no artifact and no model", a.what)).into())
+}
+
+fn bad(what: String) -> Diagnostic {
+    Diagnostic::error("E0701", what)
+        .note("tahoma explain E0203, tahoma explain op NAME, tahoma explain OUT [KERNEL], tahoma explain MODEL [KERNEL]")
+        .note("tahoma explain why-not MODEL A B")
+}
+
+/// Searches a model, with its stages as progress.
+fn searched(path: &Path, a: &Explain, spin: &ProgressBar) -> Result<Explained, Diagnostics> {
+    let (ticker, label) = (spin.clone(), a.target.clone());
+    let compiler = util::compiler(path, &a.given)?.target(&a.target).on_stage(move |s| ticker.set_message(format!("{label} {s}")));
+    let found = compiler.explain()?;
+    spin.suspend(|| util::warn(&found.warnings));
+    Ok(found)
+}
+
+fn why_not(a: &Explain) -> Exit {
+    let [path, x, y] = a.names.as_slice() else {
+        return Err(bad(format!("why-not takes a model and two nodes, not {} names", a.names.len())).into());
+    };
+    if a.check_proof || a.egraph.is_some() {
+        return Err(bad("why-not takes no --check-proof and no --egraph".into()).into());
+    }
+    let spin = util::spinner();
+    let mut found = searched(Path::new(path), a, &spin)?;
+    let answer = found.why_not(x, y)?;
+    spin.finish_and_clear();
+    if a.json {
+        print_json(&json!(answer));
+    } else {
+        print(answer.to_string().trim_end());
+    }
+    Ok(OK)
+}
+
+fn model(path: &Path, kernel: Option<&str>, a: &Explain) -> Exit {
+    let spin = util::spinner();
+    let found = searched(path, a, &spin)?;
+    if let Some(form) = a.egraph {
+        if kernel.is_some() {
+            return Err(bad("--egraph prints the e-graph of the whole model".into()).into());
+        }
+        spin.finish_and_clear();
+        print(
+            match form {
+                EGraphForm::Text => found.egraph_text(),
+                EGraphForm::Dot => found.egraph_dot(),
+            }
+            .trim_end(),
+        );
+        return Ok(OK);
+    }
+    spin.set_message(format!("{} proofs and alternatives", a.target));
+    let explanation = found.kernels(kernel)?;
+    let ticker = spin.clone();
+    let checks = match a.check_proof {
+        true => check_proofs(&explanation, a.seed, &mut |i, n| ticker.set_message(format!("proof {} of {n}", i + 1))),
+        false => vec![],
+    };
+    spin.finish_and_clear();
+    let wrong = checks.iter().filter(|c| c.wrong().is_some()).count();
+    if a.json {
+        let checks = a.check_proof.then_some(&checks);
+        print_json(&json!({ "explanation": explanation, "checks": checks }));
+    } else {
+        let mut out = explanation.to_string();
+        if a.check_proof {
+            out += &check_text(&explanation, &checks);
+        }
+        print(out.trim_end());
+    }
+    Ok(if wrong == 0 { OK } else { DIFFERS })
+}
+
+/// Each replayed proof, and what all of them came to.
+fn check_text(e: &Explanation, checks: &[Check]) -> String {
+    let mut out = String::from("\nproofs replayed\n");
+    for c in checks {
+        out += &c.to_string();
+    }
+    let wrong = checks.iter().filter(|c| c.wrong().is_some()).count();
+    let skipped = checks.iter().filter(|c| c.left_out.is_some()).count();
+    let (held, none) = (checks.len() - wrong - skipped, e.left_out().len());
+    out + &format!("{held} proofs hold, {wrong} are wrong, {skipped} were too large to replay; {none} values have no proof\n")
 }
 
 fn op(name: Option<&str>, as_json: bool) -> Exit {

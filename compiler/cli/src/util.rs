@@ -1,6 +1,6 @@
 //! What commands share: arguments of the form NAME=VALUE, progress, writing to standard output.
 
-use crate::args::{Model, NumericsArg};
+use crate::args::{Given, NumericsArg};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal, Write};
@@ -77,17 +77,17 @@ pub(crate) fn read_all(
 }
 
 /// The library's builder from the arguments of a command.
-pub(crate) fn compiler(m: &Model) -> Result<Compiler, Diagnostics> {
-    let mut c = Compiler::new(&m.model).numerics(m.numerics.into());
-    for s in &m.shape {
+pub(crate) fn compiler(model: &Path, given: &Given) -> Result<Compiler, Diagnostics> {
+    let mut c = Compiler::new(model).numerics(given.numerics.into());
+    for s in &given.shape {
         c = c.shape(s);
     }
-    for d in &m.dim {
+    for d in &given.dim {
         let (name, n) = pair(d, "NAME=NUMBER")?;
         let n = n.parse().map_err(|_| Diagnostic::error("E0207", format!("{n:?} is not a whole number from 0 up")))?;
         c = c.symbol(name, n);
     }
-    let (tensors, texts) = read_all(&files(&m.constant)?, &[])?;
+    let (tensors, texts) = read_all(&files(&given.constant)?, &[])?;
     for (name, t) in tensors {
         c = c.input_value(&name, t);
     }

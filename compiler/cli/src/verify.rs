@@ -8,7 +8,7 @@ use tahoma::verify::{VerifyOptions, VerifyReport, verify};
 
 pub(crate) fn run(a: Verify) -> Exit {
     let spin = util::spinner();
-    let mut compiler = util::compiler(&a.model)?;
+    let mut compiler = util::compiler(&a.model.model, &a.model.given)?;
     let inputs = util::read(&util::files(&a.input)?, &[])?;
     let mut reports = vec![];
     for target in &a.target {

@@ -166,3 +166,40 @@ fn explain_knows_codes_ops_and_kernels() {
     assert!(b.run("explain out").1.contains("k0"));
     assert!(b.run("explain out k0").1.contains("f32[2, 3]"));
 }
+
+#[test]
+fn explain_tells_of_a_model_what_became_of_it() {
+    let b = Bench::new();
+    let (code, out, err) = b.run("explain m.mlir --target sm_90a --check-proof");
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("k0  relu") && out.contains("0 are wrong"), "{out}");
+    let (_, out, _) = b.run("explain m.mlir k0 --json");
+    let v: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(v["explanation"]["kernels"][0]["name"], "k0");
+    assert!(b.run("explain m.mlir --egraph text").1.contains("return %c"));
+    assert!(b.run("explain m.mlir --egraph dot").1.starts_with("digraph"));
+    for (line, what) in [
+        ("explain m.mlir k9", "no kernel \"k9\""),
+        ("explain m.mlir --target trn9", "trn9"),
+        ("explain E0203 --check-proof", "is no model"),
+        ("explain nothing", "no error code, no artifact and no model"),
+        ("explain why-not m.mlir relu", "two nodes"),
+        ("explain why-not m.mlir relu sofmax", "no node \"sofmax\""),
+    ] {
+        let (code, _, err) = b.run(line);
+        assert_eq!(code, 1, "{line}");
+        assert!(err.contains(what), "{line}: {err}");
+    }
+}
+
+#[test]
+fn why_not_names_the_kernel_of_both() {
+    let b = Bench::new();
+    let two = MODEL.replace("func.return %0", "%1 = \"ml.exp\"(%0) : (tensor<2x3xf32>) -> tensor<2x3xf32>\n  func.return %1");
+    std::fs::write(b.path("two.mlir"), two).unwrap();
+    let (code, out, err) = b.run("explain why-not two.mlir relu exp --target sm_90a");
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("They are one kernel: k0"), "{out}");
+    let v: serde_json::Value = serde_json::from_str(&b.run("explain why-not two.mlir relu exp --json").1).unwrap();
+    assert_eq!(v["verdict"], "together");
+}

@@ -179,8 +179,7 @@ impl Compiler {
         clock.end(Stage::Specialise);
         boundary!(Stage::Specialise);
 
-        let target =
-            self.target.ok_or_else(|| Diagnostic::error("E0501", "no target").note(format!("name one: {}", Target::names().join(", "))))?;
+        let target = self.chosen_target()?;
         clock.begin(Stage::Eqsat);
         let mut rules = BTreeMap::new();
         if self.optimise {
@@ -201,6 +200,18 @@ impl Compiler {
         compiled.times = clock.times;
         self.dump_kernels(&compiled)?;
         Ok(Outcome::Artifact(compiled))
+    }
+
+    pub(crate) fn chosen_target(&self) -> Result<Target, Diagnostic> {
+        self.target.ok_or_else(|| Diagnostic::error("E0501", "no target").note(format!("name one: {}", Target::names().join(", "))))
+    }
+    pub(crate) fn allowed(&self) -> Numerics {
+        self.numerics
+    }
+    pub(crate) fn begin(&self, stage: Stage) {
+        if let Some(f) = &self.on_stage {
+            f(stage);
+        }
     }
 
     /// The model as imported.

@@ -23,6 +23,7 @@ pub mod compare;
 mod compiled;
 mod compiler;
 pub mod conformance;
+pub mod explain;
 pub mod flops;
 pub mod interp;
 pub mod model;

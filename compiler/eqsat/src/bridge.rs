@@ -33,12 +33,9 @@ pub(crate) fn input_names(g: &Graph) -> Vec<Arc<str>> {
         .collect()
 }
 
-/// The e-graph of `graph`; with `proofs`, unions remember their reasons.
-pub fn to_egraph(graph: &Graph, proofs: bool) -> Bridge {
+/// The e-graph of `graph`.
+pub fn to_egraph(graph: &Graph) -> Bridge {
     let mut g = EGraph::new(Facts::default());
-    if proofs {
-        g = g.with_explanations_enabled();
-    }
     let mut values = vec![Id::from(0); graph.types.len()];
     for (p, name) in graph.inputs.iter().zip(input_names(graph)) {
         let leaf = Leaf { name, weight: false, ty: graph.ty(p.value).clone() };
@@ -162,6 +159,12 @@ fn open(g: &mut EGraph, former: &mut Former, id: Id, n: &Node) -> Option<()> {
 
 /// A graph that computes `expr` (ops, inputs, weights): one output `y`. Used by rule tests and text tests.
 pub fn expr_to_graph(expr: &RecExpr<Node>) -> Result<Graph, OpError> {
+    let last = expr.as_ref().len().checked_sub(1).map(Id::from);
+    exprs_to_graph(expr, last.as_slice(), "y")
+}
+
+/// A graph that computes some nodes of `expr`, each once: outputs of that name, in order.
+pub fn exprs_to_graph(expr: &RecExpr<Node>, roots: &[Id], name: &str) -> Result<Graph, OpError> {
     enum Made {
         Value(ValueId),
         Several(Vec<ValueId>),
@@ -212,8 +215,10 @@ pub fn expr_to_graph(expr: &RecExpr<Node>) -> Result<Graph, OpError> {
             other => return Err(OpError::new("E0902", format!("{other} is no op"))),
         });
     }
-    if let Some(Made::Value(v)) = done.last() {
-        b.output("y", *v);
+    for r in roots {
+        if let Some(Made::Value(v)) = done.get(usize::from(*r)) {
+            b.output(name, *v);
+        }
     }
     Ok(b.finish())
 }

@@ -18,6 +18,8 @@ pub struct Emitted {
     pub host: BTreeMap<&'static str, usize>,
     /// Ops of the chosen program that each rule made.
     pub used: BTreeMap<&'static str, usize>,
+    /// The class that each kernel call makes, with its value in `main`.
+    pub calls: Vec<(u32, ValueId)>,
 }
 
 fn bug(what: impl Into<String>) -> Diagnostic {
@@ -64,7 +66,7 @@ pub fn emit(net: &Net, choice: &Choice, program: &Program, inputs: &[Arc<str>]) 
         let class = &net.classes[c as usize];
         let way = &class.ways[choice.way[c as usize] as usize];
         let values = match &way.what {
-            What::Kernel(k) => vec![e.kernel(k)?],
+            What::Kernel(k) => vec![e.kernel(c, k)?],
             What::Node(i) => e.node(c, *i, &ports)?,
         };
         if let (Some(want), [v]) = (&class.ty, values.as_slice())
@@ -137,7 +139,7 @@ impl Emitter<'_> {
             Node::Attr(_) | Node::Kernel(..) => Err(bug("no value")),
         }
     }
-    fn kernel(&mut self, k: &Candidate) -> Result<ValueId, Diagnostic> {
+    fn kernel(&mut self, class: u32, k: &Candidate) -> Result<ValueId, Diagnostic> {
         let origins: Vec<Arc<Origin>> = k.sources.iter().map(|&s| origin_of(self.net, s)).collect();
         for &s in &k.sources {
             self.count(s);
@@ -166,6 +168,8 @@ impl Emitter<'_> {
         let attrs = Attrs::new().with("callee", Attr::Func(name.as_str().into()));
         let call = tahoma_core::ops::find("call").ok_or_else(|| bug("no call op"))?;
         let v = self.b.structure(call, &operands, attrs, vec![k.body.ty().clone()]).map_err(|e| bug(e.message))?;
-        v.first().copied().ok_or_else(|| bug("a call without a result"))
+        let v = v.first().copied().ok_or_else(|| bug("a call without a result"))?;
+        self.out.calls.push((class, v));
+        Ok(v)
     }
 }

@@ -8,26 +8,34 @@
 
 pub mod bridge;
 pub mod cost;
+pub mod dump;
 pub mod emit;
+pub mod explain;
 pub mod extract;
 pub mod facts;
+pub mod found;
 pub mod kernel;
 pub mod language;
+mod names;
 pub mod net;
 pub mod proof;
+pub mod replay;
 mod roll;
 pub mod rules;
 mod side;
 pub mod values;
+pub mod why_not;
 
 pub use cost::{Roofline, SM_90A, TRN2, TargetCost};
+pub use found::{Search, search};
 pub use rules::Rule;
 
 use crate::facts::{EGraph, Facts, Made};
+use crate::found::{Block, Searched, Unit};
 use crate::kernel::Former;
 use crate::language::Node;
 use crate::net::{Net, Use};
-use egg::{Id, Runner, SimpleScheduler, StopReason};
+use egg::{Id, Rewrite, Runner, SimpleScheduler, StopReason};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -45,7 +53,7 @@ pub struct Options<'a> {
     pub node_limit: usize,
     /// Emergency stop.
     pub time_limit: Duration,
-    /// Keep proofs of what was chosen (slower; meant for small graphs).
+    /// Prove what was chosen (slower).
     pub proofs: bool,
     /// Time for exact extraction after the ordinary one; its choice is taken where it is cheaper.
     pub exact: Option<Duration>,
@@ -109,8 +117,9 @@ pub struct Report {
     pub host_ops: BTreeMap<&'static str, usize>,
     /// Time of each phase.
     pub phases: Vec<(&'static str, Duration)>,
-    /// One per output that rules changed, on request.
+    /// On request: one per value of the source that the program now makes in another way, and what has none.
     pub proofs: Vec<proof::Proof>,
+    pub unproved: Vec<proof::LeftOut>,
     /// Faults of rules that were caught and refused (E0301); empty unless Tahoma has a bug.
     pub faults: Vec<Diagnostic>,
 }
@@ -168,6 +177,7 @@ impl Report {
             }
         }
         self.proofs.extend(other.proofs);
+        self.unproved.extend(other.unproved);
         self.faults.extend(other.faults);
     }
 }
@@ -190,7 +200,14 @@ impl Clock<'_> {
 /// reshapes, and recipes on weights. Equal kernels share a function. Other functions of the program are kept as they are.
 /// Errors: only faults of ours (E0901); a rule that misbehaves is left out and told in the report.
 pub fn optimize(program: &Program, options: &Options) -> Result<(Program, Report), Diagnostic> {
-    let (mut program, mut report) = roll::optimize(program, options)?;
+    optimize_all(program, options, None)
+}
+
+/// Where searches are kept, if at all: they hold e-graphs.
+type Kept<'k> = Option<&'k mut Vec<Unit>>;
+
+fn optimize_all(program: &Program, options: &Options, mut keep: Kept) -> Result<(Program, Report), Diagnostic> {
+    let (mut program, mut report) = roll::optimize(program, options, keep.as_deref_mut())?;
     let (mut done, mut open) = (BTreeSet::new(), branches(program.main()));
     while let Some(name) = open.pop() {
         if !done.insert(name.clone()) {
@@ -199,7 +216,11 @@ pub fn optimize(program: &Program, options: &Options) -> Result<(Program, Report
         // The branch stands in as `main` while it is optimised; names of kernels stay single that way.
         let Some(branch) = program.functions.remove(&name) else { continue };
         let Some(main) = program.functions.insert(Program::MAIN.into(), branch) else { continue };
-        let (mut optimised, inner) = roll::optimize(&program, options)?;
+        let first = keep.as_ref().map_or(0, |k| k.len());
+        let (mut optimised, inner) = roll::optimize(&program, options, keep.as_deref_mut())?;
+        for unit in keep.iter_mut().flat_map(|k| &mut k[first..]) {
+            unit.function.clone_from(&name);
+        }
         if let Some(branch) = optimised.functions.insert(Program::MAIN.into(), main) {
             open.extend(branches(&branch));
             optimised.functions.insert(name, branch);
@@ -216,12 +237,24 @@ fn branches(g: &Graph) -> Vec<String> {
     ifs.flat_map(|n| ["then", "else"].map(|b| n.attrs.func(b).map(String::from))).flatten().collect()
 }
 
-fn optimize_main(program: &Program, options: &Options) -> Result<(Program, Report), Diagnostic> {
+/// `main` alone, with what was found on the way.
+fn optimize_main(program: &Program, options: &Options) -> Result<(Program, Searched), Diagnostic> {
+    let (result, mut s) = search_main(program, options)?;
+    if options.proofs {
+        let start = Instant::now();
+        let all = proof::proofs(&s, options)?;
+        (s.report.proofs, s.report.unproved) = (all.proofs, all.left_out);
+        s.report.phases.push(("proofs", start.elapsed()));
+    }
+    Ok((result, s))
+}
+
+fn search_main(program: &Program, options: &Options) -> Result<(Program, Searched), Diagnostic> {
     let mut report = Report::default();
     let mut phases = vec![];
     let mut clock = Clock { last: Instant::now(), phases: &mut phases };
     let source = program.main();
-    let bridge = bridge::to_egraph(source, options.proofs);
+    let bridge = bridge::to_egraph(source);
     let uses = source_uses(source, &bridge.values);
     let roots: Vec<Id> = source.outputs.iter().map(|o| bridge.values[o.value.index()]).collect();
     clock.mark("bridge");
@@ -235,6 +268,7 @@ fn optimize_main(program: &Program, options: &Options) -> Result<(Program, Repor
     (report.unfused_ns, report.unfused_bytes) = (unfused.ns, extract::bytes(&plain, &unfused.way));
     (report.greedy_ns, report.greedy_bytes) = (greedy.ns, extract::bytes(&plain, &greedy.way));
     let plain_choice = extract::extract(&plain);
+    let plain_values = names::places(&bridge.egraph, &plain, &bridge.values);
     clock.mark("fuse");
 
     let mut egraph = bridge.egraph;
@@ -256,7 +290,9 @@ fn optimize_main(program: &Program, options: &Options) -> Result<(Program, Repor
     }
     clock.mark("kernels");
     let found = best.map(|net| (extract::extract(&net), net)).filter(|(c, _)| c.ns <= plain_choice.ns);
+    let saturated = found.is_some();
     let (mut choice, net): (_, Net) = found.unwrap_or((plain_choice, plain));
+    let values = if saturated { names::places(&egraph, &net, &bridge.values) } else { plain_values };
     clock.mark("extract");
     if let Some(exact) = options.exact.and_then(|time| extract::exact(&net, &choice, extract::exact::Effort::full(time))) {
         (report.ordinary_ns, report.exact_ns, report.lower_ns) = (choice.ns, exact.best().cost, exact.lower());
@@ -282,12 +318,10 @@ fn optimize_main(program: &Program, options: &Options) -> Result<(Program, Repor
         report.rules.entry(rule.to_string()).or_default().used = n;
     }
     report.faults = egraph.analysis.faults.clone();
-    if options.proofs {
-        report.proofs = proof::proofs(egraph, source, &net, &choice)?;
-        clock.mark("proofs");
-    }
     report.phases = phases;
-    Ok((result, report))
+    let calls = found::calls(&result, &emitted.calls);
+    let source = Program::new(source.clone());
+    Ok((result, Searched { source, report, egraph, net, choice, saturated, values, calls, view: Block::default() }))
 }
 
 fn lost(what: &str) -> Diagnostic {
@@ -303,15 +337,21 @@ fn source_uses(g: &Graph, values: &[Id]) -> HashMap<Id, u32> {
     out
 }
 
-/// Runs the rules of the allowed classes to a fixed point or a limit.
-fn saturate(egraph: EGraph, options: &Options, report: &mut Report) -> Result<EGraph, Diagnostic> {
-    let mut rewrites = vec![];
+/// The rules of the allowed classes as egg runs them.
+pub(crate) fn rewrites(options: &Options) -> Result<Vec<Rewrite<Node, Facts>>, Diagnostic> {
+    let mut out = vec![];
     for r in rules::all().filter(|r| r.class <= options.numerics) {
-        rewrites.extend(rules::rewrites(r).map_err(|e| lost(&e))?);
+        out.extend(rules::rewrites(r).map_err(|e| lost(&e))?);
     }
     for c in rules::codes().filter(|c| c.class <= options.numerics) {
-        rewrites.push(rules::code::rewrite(c).map_err(|e| lost(&e))?);
+        out.push(rules::code::rewrite(c).map_err(|e| lost(&e))?);
     }
+    Ok(out)
+}
+
+/// Runs the rules of the allowed classes to a fixed point or a limit.
+fn saturate(egraph: EGraph, options: &Options, report: &mut Report) -> Result<EGraph, Diagnostic> {
+    let rewrites = rewrites(options)?;
     // A rewrite whose ops are nowhere costs a look-up; most of the table is idle on any one model.
     let limit = options.node_limit.max(3 * egraph.total_number_of_nodes());
     let run = |egraph: EGraph, iterations: usize| {
@@ -331,9 +371,7 @@ fn saturate(egraph: EGraph, options: &Options, report: &mut Report) -> Result<EG
     let mut last = None;
     if options.numerics >= Numerics::Reassociate {
         first.egraph.analysis.made = Facts::canonical_made(&first.egraph);
-        let mut joined = vec![(rules::merge::NAME, rules::merge::apply(&mut first.egraph))];
-        joined.extend(rules::wide::apply(&mut first.egraph));
-        joined.retain(|j| j.1 > 0);
+        let joined = rules::join_all(&mut first.egraph);
         for (rule, n) in &joined {
             report.rules.entry((*rule).into()).or_default().fired = *n;
         }

@@ -7,8 +7,9 @@
 //! Pieces are cut where the fewest values cross, so that nothing worth fusing lies on both sides. Blocks of several kinds (the stages of
 //! a convolutional network) are found one after another, the one that saves most first.
 
+use crate::found::{Block, Searched, Unit, leaf_names};
 use crate::language::hash_of;
-use crate::{Options, Report, optimize_main};
+use crate::{Kept, Options, Report, optimize_main};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
@@ -34,16 +35,24 @@ struct Piece {
 }
 
 /// Optimises the pieces of `main` and puts them together.
-pub(crate) fn optimize(program: &Program, options: &Options) -> Result<(Program, Report), Diagnostic> {
+pub(crate) fn optimize(program: &Program, options: &Options, mut keep: Kept) -> Result<(Program, Report), Diagnostic> {
     let g = program.main();
     let whole = Whole::new(g);
     let mut groups: Vec<Vec<Range<usize>>> = vec![];
     whole.split(0..whole.order.len(), &mut groups);
     groups.sort_by_key(|p| p[0].start);
     let searched: usize = groups.iter().map(|p| p[0].len()).sum();
-    // Proofs speak of the whole program.
-    if options.proofs || whole.order.len() < SMALL || searched * SHARE > whole.order.len() {
-        return optimize_main(program, options);
+    if whole.order.len() < SMALL || searched * SHARE > whole.order.len() {
+        let (program, searched) = optimize_main(program, options)?;
+        let report = match keep {
+            Some(units) => {
+                let report = searched.report.clone();
+                units.push(Unit { function: Program::MAIN.into(), searched, blocks: vec![Block::default()] });
+                report
+            }
+            None => searched.report,
+        };
+        return Ok((program, report));
     }
     let mut functions = program.functions.clone();
     let mut report = Report::default();
@@ -56,16 +65,28 @@ pub(crate) fn optimize(program: &Program, options: &Options) -> Result<(Program,
     for group in groups {
         let first = whole.piece(&group[0]);
         functions.insert(Program::MAIN.into(), first.body.clone());
-        let (done, r) = optimize_main(&Program { functions }, options)?;
-        report.add(r.repeated(group.len()));
+        let (done, searched) = optimize_main(&Program { functions }, options)?;
         functions = done.functions;
+        let mut blocks = vec![];
         let Some(body) = functions.remove(Program::MAIN) else { return Err(crate::lost("a piece without a body")) };
         for range in &group {
             let here = whole.piece(range);
-            let origins = first.nodes.iter().zip(&here.nodes).map(|(&a, &b)| (&*g.nodes[a].origin, &g.nodes[b].origin)).collect();
+            let origins = || first.nodes.iter().zip(&here.nodes).map(|(&a, &b)| (&g.nodes[a].origin, &g.nodes[b].origin));
+            if keep.is_some() {
+                let inputs = here.args.iter().map(|&v| whole.name(v)).collect();
+                blocks.push(Block { names: leaf_names(origins()), weights: here.weights.clone(), inputs });
+            }
+            let origins = origins().map(|(a, b)| (&**a, b)).collect();
             let args: Vec<ValueId> = here.args.iter().map(|v| values[v]).collect();
             let out = inline(&mut b, &body, &args, &here.weights, &origins)?;
             values.extend(here.results.iter().copied().zip(out));
+        }
+        match &mut keep {
+            Some(units) => {
+                report.add(searched.report.clone().repeated(group.len()));
+                units.push(Unit { function: Program::MAIN.into(), searched: Searched { view: blocks[0].clone(), ..searched }, blocks });
+            }
+            None => report.add(searched.report.repeated(group.len())),
         }
     }
     let mut fixed: Vec<usize> = vec![];
@@ -84,7 +105,8 @@ pub(crate) fn optimize(program: &Program, options: &Options) -> Result<(Program,
     let mut main = b.finish();
     main.attrs = g.attrs.clone();
     functions.insert(Program::MAIN.into(), main);
-    let program = share_kernels(Program { functions });
+    let (program, renamed) = share_kernels(Program { functions });
+    keep.into_iter().flatten().for_each(|u| u.rename(&renamed));
     report.functions = program.functions.values().filter(|f| f.attrs.str("kernel").is_some()).count();
     Ok((program, report))
 }
@@ -127,6 +149,14 @@ impl<'g> Whole<'g> {
             order.push(i);
         }
         Whole { g, producers: g.producers(), order, place, fixed, last, hashes }
+    }
+
+    /// What a value is called: by the node that makes it, or as an input.
+    fn name(&self, v: ValueId) -> String {
+        match self.producers[v.index()] {
+            Some(n) => crate::names::node_name(&self.g.nodes[n], n, &Block::default()),
+            None => self.g.inputs.iter().find(|p| p.value == v).map_or_else(String::new, |p| format!("input {:?}", p.name)),
+        }
     }
 
     /// Values made before a place and used from it on.
@@ -313,8 +343,8 @@ fn copy(b: &mut Builder, n: &Node, operands: &[ValueId], attrs: Attrs, from: &Gr
     made.map_err(|e| crate::lost(&format!("ml.{}: {}", n.op.name, e.message)))
 }
 
-/// Kernels of different pieces that are equal become one function.
-fn share_kernels(mut p: Program) -> Program {
+/// Kernels of different pieces that are equal become one function; the names that went, with those that stand for them.
+fn share_kernels(mut p: Program) -> (Program, BTreeMap<String, String>) {
     let mut kept: Vec<String> = vec![];
     let mut to: BTreeMap<String, String> = BTreeMap::new();
     let mut names: Vec<String> = p.functions.iter().filter(|(_, g)| g.attrs.str("kernel").is_some()).map(|(n, _)| n.clone()).collect();
@@ -335,5 +365,5 @@ fn share_kernels(mut p: Program) -> Program {
         }
     }
     p.functions.retain(|n, _| !to.contains_key(n));
-    p
+    (p, to)
 }

@@ -1,11 +1,12 @@
 //! What is known of a value's elements, op by op: that none is negative, that all along an axis are equal, that all are 0 or 1.
 
 use crate::facts::Value;
+use std::fmt;
 use tahoma_core::op::{Kind, Move, OpDef};
 use tahoma_core::{Attrs, Tensor, TensorType};
 
 /// Facts about elements. The default says nothing. Two values that are equal have the facts of both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Known {
     /// No element has its sign bit set (NaN aside): not −0 either.
     pub non_negative: bool,
@@ -21,6 +22,34 @@ impl Known {
     }
     pub fn is_equal_along(self, axis: usize) -> bool {
         axis < 64 && self.equal >> axis & 1 == 1
+    }
+    /// A tensor changed so that it holds.
+    pub fn obeyed(self, t: Tensor) -> Tensor {
+        let (shape, mut v) = (t.shape().to_vec(), t.to_f64s());
+        if self.binary {
+            v.iter_mut().for_each(|x| *x = f64::from(u8::from(*x > 0.0)));
+        } else if self.non_negative {
+            v.iter_mut().for_each(|x| *x = x.abs());
+        }
+        for axis in (0..shape.len()).filter(|&a| self.is_equal_along(a)) {
+            let inner: usize = shape[axis + 1..].iter().product();
+            for i in 0..v.len() {
+                v[i] = v[i - i / inner % shape[axis] * inner];
+            }
+        }
+        Tensor::from_f64s(t.dtype(), &shape, &v)
+    }
+}
+
+impl fmt::Display for Known {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let mut all: Vec<String> = (0..64).filter(|&a| self.is_equal_along(a)).map(|a| format!("equal along axis {a}")).collect();
+        if self.binary {
+            all.insert(0, "0 or 1".into());
+        } else if self.non_negative {
+            all.insert(0, "none negative".into());
+        }
+        f.write_str(&all.join(", "))
     }
 }
 

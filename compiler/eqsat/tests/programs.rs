@@ -359,7 +359,7 @@ fn proofs_name_the_rules() {
     let (q, r) = check(&p, &inputs, &store, &o);
     assert_eq!((r.launches, q.main().nodes.len()), (0, 0), "{q:#?}");
     assert_eq!(r.proofs.len(), 1);
-    assert!(r.proofs[0].rules.iter().any(|r| r == "neg-neg"), "{:?}", r.proofs);
+    assert!(r.proofs[0].rules().any(|r| r == "neg-neg"), "{:?}", r.proofs);
 }
 
 #[test]

@@ -1,15 +1,25 @@
 //! One file per rule in `tests/rules/`: an expression, and what the rule alone makes of it in one round. `BLESS=1` writes them anew.
 
 use egg::{ENodeOrVar, Extractor, Id, Language, PatternAst, RecExpr, Runner, Searcher, Subst};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use tahoma_core::eval::{Weights, run};
+use tahoma_core::{Diagnostic, Program, Tensor, TensorType};
 use tahoma_eqsat::bridge::{expr_to_graph, to_egraph};
 use tahoma_eqsat::facts::{EGraph, Fact, Facts};
 use tahoma_eqsat::language::{AttrLeaf, Node, OpId};
 use tahoma_eqsat::rules::sample::{Given, Sample};
-use tahoma_eqsat::rules::{Rule, all, bindings, code, codes, merge, rewrites, texts};
+use tahoma_eqsat::rules::{Rule, SEVERAL, Several, all, bindings, code, codes, join_all, rewrites, texts};
 
 type Expr = RecExpr<Node>;
+
+struct Named(BTreeMap<String, Tensor>);
+
+impl Weights for Named {
+    fn get(&self, name: &str) -> Result<Tensor, Diagnostic> {
+        self.0.get(name).cloned().ok_or_else(|| Diagnostic::error("E0210", name))
+    }
+}
 
 struct Case {
     left: Expr,
@@ -35,7 +45,7 @@ fn read(name: &str) -> Result<Case, String> {
 /// The e-graph of an expression as a program has it: every node is the source's.
 fn egraph(left: &Expr) -> Result<(EGraph, Id), String> {
     let graph = expr_to_graph(left).map_err(|e| e.to_string())?;
-    let b = to_egraph(&graph, false);
+    let b = to_egraph(&graph);
     let root = b.egraph.find(b.values[graph.outputs[0].value.index()]);
     Ok((b.egraph, root))
 }
@@ -116,18 +126,62 @@ fn draw_code(c: &'static code::Code) -> Option<Case> {
     })
 }
 
-const MERGED: &str = "(concat (matmul x:f32[2,3] a=f32[3,4]) (matmul x:f32[2,3] b=f32[3,2]) 1)";
-
-/// Both products as slices of one.
-fn merged() -> Case {
+/// One case of each rule of several roots, and what must be equal to it.
+fn several() -> Vec<Case> {
     let wide = "(matmul x:f32[2,3] (concat a=f32[3,4] b=f32[3,2] 1))";
-    let right = format!("(concat (slice {wide} [0,0] [2,4] [1,1]) (slice {wide} [0,4] [2,2] [1,1]) 1)");
-    Case { left: MERGED.parse().unwrap(), right: right.parse().unwrap(), fired: merge::NAME.into() }
+    let matmuls = [
+        "(concat (matmul x:f32[2,3] a=f32[3,4]) (matmul x:f32[2,3] b=f32[3,2]) 1)".to_string(),
+        format!("(concat (slice {wide} [0,0] [2,4] [1,1]) (slice {wide} [0,4] [2,2] [1,1]) 1)"),
+    ];
+    // A kernel of 1×1 beside one of 3×3: zeros around it.
+    let x = "x:f32[1,3,5,5]";
+    let around = "(pad a=f32[2,3,1,1] [0,0,1,1] [0,0,1,1] [0,0,0,0] 0.0)";
+    let wide = format!("(conv {x} (concat {around} b=f32[4,3,3,3] 0) [1,1] [1,1,1,1] [1,1] 1)");
+    let (a, b) =
+        (format!("(conv {x} a=f32[2,3,1,1] [1,1] [0,0,0,0] [1,1] 1)"), format!("(conv {x} b=f32[4,3,3,3] [1,1] [1,1,1,1] [1,1] 1)"));
+    let part = |at: usize, n: usize| format!("(slice {wide} [0,{at},0,0] [1,{n},5,5] [1,1,1,1])");
+    let convs = [format!("(concat {a} {b} 1)"), format!("(concat {} {} 1)", part(0, 2), part(2, 4))];
+    // Two groups of two channels each as one of four.
+    let block = |i: usize| {
+        let w = "(reshape w=f32[4,2,3,3] [1,4,2,3,3])";
+        format!("(pad (slice {w} [0,{},0,0,0] [1,2,2,3,3] [1,1,1,1,1]) [0,0,{},0,0] [0,0,{},0,0] [0,0,0,0,0] 0.0)", 2 * i, 2 * i, 2 - 2 * i)
+    };
+    let w = format!("(reshape (concat {} {} 1) [4,4,3,3])", block(0), block(1));
+    let groups = [
+        "(conv x:f32[1,4,5,5] w=f32[4,2,3,3] [1,1] [1,1,1,1] [1,1] 2)".to_string(),
+        format!("(conv x:f32[1,4,5,5] {w} [1,1] [1,1,1,1] [1,1] 1)"),
+    ];
+    let sides = [matmuls, convs, groups];
+    let case = |(r, [left, right]): (&Several, [String; 2])| Case {
+        left: left.parse().unwrap_or_else(|e| panic!("{e}")),
+        right: right.parse().unwrap_or_else(|e| panic!("{e}")),
+        fired: r.name.into(),
+    };
+    assert_eq!(SEVERAL.len(), sides.len());
+    SEVERAL.iter().zip(sides).map(case).collect()
+}
+
+/// Both sides of a case compute the same.
+fn agree(c: &Case) {
+    let mut s = Sample::new(5);
+    let sides = [&c.left, &c.right].map(|e| expr_to_graph(e).unwrap_or_else(|e| panic!("{}: {e}", c.fired)));
+    let leaves: BTreeMap<String, TensorType> = c
+        .left
+        .as_ref()
+        .iter()
+        .filter_map(|n| if let Node::Leaf(l) = n { Some((l.name.to_string(), l.ty.clone())) } else { None })
+        .collect();
+    let values: BTreeMap<String, Tensor> = leaves.iter().map(|(n, t)| (n.clone(), s.tensor(t))).collect();
+    let [x, y] = sides.map(|g| {
+        let inputs: Vec<Tensor> = g.inputs.iter().map(|p| values[&p.name].clone()).collect();
+        run(&Program::new(g), "main", &inputs, &Named(values.clone())).unwrap().remove(0).to_f64s()
+    });
+    assert!(x.iter().zip(&y).all(|(a, b)| (a - b).abs() <= 2e-5 * (1.0 + a.abs())), "{}: {x:?} {y:?}", c.fired);
 }
 
 #[test]
 fn every_rule_does_what_its_file_says() {
-    let mut names: BTreeSet<String> = BTreeSet::from([merge::NAME.to_string()]);
+    let mut names: BTreeSet<String> = SEVERAL.iter().map(|r| r.name.to_string()).collect();
     let mut bad = vec![];
     let bless = std::env::var_os("BLESS").is_some();
     let put = |name: &str, case: Option<Case>| {
@@ -149,13 +203,17 @@ fn every_rule_does_what_its_file_says() {
         }
         bad.extend(check(c.name, &[code::rewrite(c).unwrap()]).err());
     }
-    if bless {
-        put(merge::NAME, Some(merged()));
+    for case in several() {
+        agree(&case);
+        let name = case.fired.clone();
+        if bless {
+            put(&name, Some(case));
+        }
+        let c = read(&name).unwrap();
+        let (mut g, root) = egraph(&c.left).unwrap();
+        assert!(join_all(&mut g).contains(&(&*name, 1)), "{name} did not fire once");
+        bad.extend(holds(&name, &g, root, &c.right).err());
     }
-    let m = read(merge::NAME).unwrap();
-    let (mut g, root) = egraph(&m.left).unwrap();
-    assert_eq!(merge::apply(&mut g), 1);
-    bad.extend(holds(merge::NAME, &g, root, &m.right).err());
     for entry in std::fs::read_dir(folder()).unwrap() {
         let name = entry.unwrap().file_name().to_string_lossy().trim_end_matches(".txt").to_string();
         if !names.contains(&name) {

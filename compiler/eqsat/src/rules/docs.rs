@@ -1,7 +1,7 @@
 //! The reference of the rules, as Markdown.
 
 use super::code::Code;
-use super::{CODES, FAMILIES, Rule, merge};
+use super::{CODES, FAMILIES, Rule, SEVERAL};
 use std::fmt::Write;
 use tahoma_core::artifact::Numerics;
 
@@ -44,6 +44,6 @@ pub fn docs() -> String {
         code_rows(&mut out, rows);
     }
     let _ = write!(out, "\n## Of several roots\n");
-    entry(&mut out, merge::NAME, Numerics::Reassociate, merge::SIDES, merge::DOC);
+    SEVERAL.iter().for_each(|r| entry(&mut out, r.name, Numerics::Reassociate, r.sides, r.doc));
     out
 }

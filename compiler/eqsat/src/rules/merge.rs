@@ -9,17 +9,18 @@
 
 use crate::facts::EGraph;
 use crate::language::{Node, OpId};
+use crate::rules::Several;
 use crate::rules::code::Site;
 use egg::Id;
 use std::collections::BTreeMap;
 use tahoma_core::{Attr, DType};
 
-/// Name under which reports and proofs show it.
-pub const NAME: &str = "merge-shared-input";
-/// Both sides for readers; every left side is equal to its slice.
-pub const SIDES: [&str; 2] = ["(matmul x A), (matmul x B), …", "(slice (matmul x (concat A B … 1)) …), …"];
-pub const DOC: &str = "x·A, x·B, … are the columns of x·[A|B|…]: query, key and value of an attention are one product, and the joined \
-                       weights are a recipe. Biases are joined too where all have one.";
+pub const RULE: Several = Several {
+    name: "merge-shared-input",
+    sides: ["(matmul x A), (matmul x B), …", "(slice (matmul x (concat A B … 1)) …), …"],
+    doc: "x·A, x·B, … are the columns of x·[A|B|…]: query, key and value of an attention are one product, and the joined weights are a \
+          recipe. Biases are joined too where all have one.",
+};
 /// Most contractions joined at once.
 const MOST: usize = 8;
 
@@ -87,7 +88,7 @@ pub fn apply(g: &mut EGraph) -> usize {
             .iter()
             .flat_map(|m| g[m.class].nodes.iter().filter_map(|n| g.analysis.made.get(n)).map(|m| m.origin.clone()).take(1))
             .collect();
-        let mut site = Site::new(g, NAME, origins);
+        let mut site = Site::new(g, RULE.name, origins);
         let mut join = || -> Option<()> {
             let weights: Vec<Id> = members.iter().map(|m| m.weight).collect();
             let wide = site.add("concat", &weights, vec![Attr::Int(1)])?;

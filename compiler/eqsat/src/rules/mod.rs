@@ -201,6 +201,25 @@ const ACTIVATIONS: &[&str] = &["relu", "gelu", "gelu_tanh", "silu", "hard_swish"
 /// Rules as code, by family.
 pub static CODES: &[(&str, &[code::Code])] = &[("Moves", moves::concat::RULES), ("What is known of elements", known::RULES)];
 
+/// A rule of several roots, which no pattern can say.
+pub struct Several {
+    pub name: &'static str,
+    /// Both sides for readers.
+    pub sides: [&'static str; 2],
+    pub doc: &'static str,
+}
+
+/// Rules of several roots, all of class `Reassociate`. They run once, after the others ([`join_all`]).
+pub static SEVERAL: &[Several] = &[merge::RULE, wide::MERGE, wide::GROUPS];
+
+/// Applies the rules of several roots everywhere once; how often each fired.
+pub fn join_all(g: &mut EGraph) -> Vec<(&'static str, usize)> {
+    let mut fired = vec![(merge::RULE.name, merge::apply(g))];
+    fired.extend(wide::apply(g));
+    fired.retain(|f| f.1 > 0);
+    fired
+}
+
 /// All rules as code.
 pub fn codes() -> impl Iterator<Item = &'static code::Code> {
     CODES.iter().flat_map(|(_, codes)| codes.iter())

@@ -9,7 +9,7 @@
 //!
 //! The weights are recipes. Sums gain zeros and a back end may tile the wider convolution differently: the class is `Reassociate`.
 
-use super::Rule;
+use super::{Rule, Several};
 use crate::bridge::fuse;
 use crate::facts::{EGraph, Fact, Made};
 use crate::language::{AttrLeaf, Node, OpId};
@@ -18,9 +18,17 @@ use std::collections::BTreeMap;
 use tahoma_core::artifact::Numerics::{Exact, Reassociate};
 use tahoma_core::{Attr, DType};
 
-/// Names under which reports and proofs show them.
-const MERGE: &str = "merge-shared-conv";
-const GROUPS: &str = "merge-conv-groups";
+pub const MERGE: Several = Several {
+    name: "merge-shared-conv",
+    sides: ["(conv x A), (conv x B), …", "(slice (conv x (concat A B … 0)) …), …"],
+    doc: "Convolutions of one input with equal strides are one with the channels of all; smaller kernels are enlarged by zeros around them \
+          (TASO, Jia et al. 2019). Biases are joined too where all have one.",
+};
+pub const GROUPS: Several = Several {
+    name: "merge-conv-groups",
+    sides: ["(conv x W … g)", "(conv x (block-diagonal W) … g/f)"],
+    doc: "Every f groups of a convolution as one, with zeros where a channel belonged to another group: more flops in fuller tiles.",
+};
 /// Most convolutions joined at once.
 const MOST: usize = 8;
 /// Output channels of a group at which groups are wide enough, and most groups joined into one.
@@ -144,7 +152,7 @@ fn merge(g: &mut EGraph, members: &[Conv]) -> Option<()> {
     let first = members.first()?;
     let pads = enlarged(first, kernel)?;
     let classes: Vec<Id> = members.iter().map(|m| m.class).collect();
-    let mut make = Maker::new(g, MERGE, &classes);
+    let mut make = Maker::new(g, MERGE.name, &classes);
     let mut weights = vec![];
     for m in members {
         let around: Vec<i64> = [0, 0].into_iter().chain([0, 1].map(|a| (kernel[a] - m.w[a + 2]) / 2)).collect();
@@ -159,7 +167,7 @@ fn merge(g: &mut EGraph, members: &[Conv]) -> Option<()> {
     let mut start = 0;
     for m in members {
         let part = make.slice(y, 1, start, m.w[0])?;
-        make.equal(m.class, part, MERGE);
+        make.equal(m.class, part, MERGE.name);
         start += m.w[0];
     }
     Some(())
@@ -169,7 +177,7 @@ fn merge(g: &mut EGraph, members: &[Conv]) -> Option<()> {
 fn fewer_groups(g: &mut EGraph, c: &Conv, f: i64) -> Option<()> {
     let [m, n, kh, kw] = c.w[..] else { return None };
     let (groups, each) = (c.groups / f, m / c.groups);
-    let mut make = Maker::new(g, GROUPS, &[c.class]);
+    let mut make = Maker::new(g, GROUPS.name, &[c.class]);
     let split = make.op("reshape", &[c.weight], vec![Attr::Ints(vec![groups, f * each, n, kh, kw])])?;
     let mut blocks = vec![];
     for i in 0..f {
@@ -179,7 +187,7 @@ fn fewer_groups(g: &mut EGraph, c: &Conv, f: i64) -> Option<()> {
     let joined = make.op("concat", &blocks, vec![Attr::Int(1)])?;
     let w = make.op("reshape", &[joined], vec![Attr::Ints(vec![m, f * n, kh, kw])])?;
     let y = make.conv(c.x, w, c, c.pads.clone(), groups)?;
-    make.equal(c.class, y, GROUPS);
+    make.equal(c.class, y, GROUPS.name);
     Some(())
 }
 
@@ -227,7 +235,7 @@ pub fn apply(g: &mut EGraph) -> [(&'static str, usize); 2] {
         }
     }
     g.rebuild();
-    [(MERGE, merged), (GROUPS, joined)]
+    [(MERGE.name, merged), (GROUPS.name, joined)]
 }
 
 pub(super) static RULES: &[Rule] = &[
