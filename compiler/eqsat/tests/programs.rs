@@ -362,6 +362,29 @@ fn proofs_name_the_rules() {
     assert!(r.proofs[0].rules.iter().any(|r| r == "neg-neg"), "{:?}", r.proofs);
 }
 
+/// √2 as f32 has it is another number in f64: no gelu.
+#[test]
+fn constants_are_compared_at_the_precision_of_the_program() {
+    for (dtype, root, is_gelu) in [
+        (DType::F32, std::f64::consts::SQRT_2, true),
+        (DType::F64, std::f64::consts::SQRT_2, true),
+        (DType::F64, std::f32::consts::SQRT_2 as f64, false),
+    ] {
+        let mut b = Builder::new("main");
+        let x = b.input("x", TensorType::known(dtype, &[3, 4]));
+        let [root, one, half] = [root, 1.0, 0.5].map(|v| b.constant(Tensor::from_f64s(dtype, &[], &[v])));
+        let mut op = |name: &str, x: [ValueId; 2]| b.op(name, if name == "erf" { &x[..1] } else { &x }, a()).unwrap();
+        let y = op("div", [x, root]);
+        let y = op("erf", [y, y]);
+        let y = op("add", [y, one]);
+        let y = op("mul", [x, y]);
+        let y = op("mul", [y, half]);
+        b.output("y", y);
+        let (q, _) = optimize(&Program::new(b.finish()), &options(Numerics::Reassociate)).unwrap();
+        assert_eq!(q.functions["k0"].nodes.iter().any(|n| n.op.name == "gelu"), is_gelu, "{dtype}");
+    }
+}
+
 #[test]
 fn structure_ops_and_open_shapes_pass_through() {
     use tahoma_core::{Dim, Shape};

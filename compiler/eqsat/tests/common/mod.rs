@@ -22,7 +22,7 @@ use tahoma_core::artifact::Numerics;
 use tahoma_core::eval::Weights;
 use tahoma_core::op::{Contract, EvalArgs, Kind};
 use tahoma_core::{Attr, DType, Graph, Node, Program, Tensor, form, kernel_eval};
-use tahoma_eqsat::{Options, Report, Roofline, TRN2, TargetCost, optimize};
+use tahoma_eqsat::{Options, Report, Roofline, TRN2, TargetCost, optimize, rules};
 
 /// Values of a program's inputs and weights.
 #[derive(Clone, Default)]
@@ -274,7 +274,7 @@ impl Reference {
         Some(r)
     }
     /// Whether an optimised program computes the same.
-    fn check(&self, q: &Program, class: Numerics) -> Result<(), String> {
+    pub(crate) fn check(&self, q: &Program, class: Numerics) -> Result<(), String> {
         let got = plain(q, &self.values, Calls::Ops)?;
         if class == Numerics::Exact {
             same_bits(&self.native, &got)?;
@@ -289,7 +289,7 @@ impl Reference {
         Ok(())
     }
     /// Whether the optimised program of f64s computes the same.
-    fn check_wide(&self, q: &Program) -> Result<(), String> {
+    pub(crate) fn check_wide(&self, q: &Program) -> Result<(), String> {
         let Some((v, want, may)) = &self.wide else { return Ok(()) };
         let may = |i: usize, j: usize, _: f64| may[i].get(j).copied().unwrap_or(f64::INFINITY);
         beyond("in f64, as ops", want, &plain(q, v, Calls::Ops)?, &may)?;
@@ -330,4 +330,10 @@ pub(crate) fn check(p: &Program, target: &Roofline, class: Numerics, all: &[Refe
         }
     }
     Ok((q, report))
+}
+
+/// The classes that allow different things: one that adds no rule to the class before is the same.
+pub(crate) fn classes() -> Vec<Numerics> {
+    let has_rules = |c: &Numerics| rules::all().any(|r| r.class == *c) || rules::codes().any(|r| r.class == *c);
+    [Numerics::Exact, Numerics::Reassociate, Numerics::Fast].into_iter().filter(has_rules).collect()
 }
