@@ -287,13 +287,7 @@ fn source_uses(g: &Graph, values: &[Id]) -> HashMap<Id, u32> {
 
 /// Runs the rules of the allowed classes to a fixed point or a limit.
 fn saturate(egraph: EGraph, options: &Options, report: &mut Report) -> Result<EGraph, Diagnostic> {
-    let mut rewrites = vec![];
-    for r in rules::all().filter(|r| r.class <= options.numerics) {
-        rewrites.extend(rules::rewrites(r).map_err(|e| lost(&e))?);
-    }
-    for c in rules::codes().filter(|c| c.class <= options.numerics) {
-        rewrites.push(rules::code::rewrite(c).map_err(|e| lost(&e))?);
-    }
+    let rewrites = rules::up_to(options.numerics).map_err(|e| lost(&e))?;
     // A rewrite whose ops are nowhere costs a look-up; most of the table is idle on any one model.
     let limit = options.node_limit.max(3 * egraph.total_number_of_nodes());
     let run = |egraph: EGraph, iterations: usize| {
@@ -307,7 +301,7 @@ fn saturate(egraph: EGraph, options: &Options, report: &mut Report) -> Result<EG
                 r.egraph.analysis.made = Facts::canonical_made(&r.egraph);
                 Ok(())
             })
-            .run(&rewrites)
+            .run(rewrites.iter().copied())
     };
     let mut first = run(egraph, options.iterations);
     let mut last = None;

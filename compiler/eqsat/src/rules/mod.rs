@@ -21,7 +21,7 @@ use crate::facts::{EGraph, Fact, Made};
 use crate::language::{AttrLeaf, Node};
 use egg::{Applier, ENodeOrVar, Id, Language, Pattern, PatternAst, Rewrite, Subst, Symbol, Var};
 use sample::Sample;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use tahoma_core::artifact::Numerics;
 use tahoma_core::op::{Kind, OpDef, Scalar};
 use tahoma_core::{Attr, DType, Origin, Tensor, TensorType};
@@ -238,6 +238,23 @@ pub fn rewrites(rule: &'static Rule) -> Result<Vec<Rewrite<Node, crate::facts::F
             Rewrite::new(name, lhs, right).map_err(|e| format!("rule {}: {e}", rule.name))
         })
         .collect()
+}
+
+/// The rules and codes up to a class, in the order of the tables; read once in the life of a process.
+pub fn up_to(class: Numerics) -> Result<Vec<&'static Rewrite<Node, crate::facts::Facts>>, String> {
+    type Ready = Vec<(Numerics, Rewrite<Node, crate::facts::Facts>)>;
+    static READY: LazyLock<Result<Ready, String>> = LazyLock::new(|| {
+        let mut ready = vec![];
+        for r in all() {
+            ready.extend(rewrites(r)?.into_iter().map(|w| (r.class, w)));
+        }
+        for c in codes() {
+            ready.push((c.class, code::rewrite(c)?));
+        }
+        Ok(ready)
+    });
+    let ready = READY.as_ref().map_err(String::clone)?;
+    Ok(ready.iter().filter(|(c, _)| *c <= class).map(|(_, w)| w).collect())
 }
 
 /// The right side: conditions, computed attributes, a type check, origins.
