@@ -158,6 +158,15 @@ fn summed(n: &Node, operands: &[Tensor], out: u64) -> f64 {
     all.max(1) as f64
 }
 
+/// What is lost where a result, or a step on the way to it, is too small for its type.
+fn underflow(d: DType) -> f64 {
+    match d {
+        DType::F64 => 2f64.powi(-1000),
+        DType::F16 => 2f64.powi(-20),
+        _ => 2f64.powi(-100),
+    }
+}
+
 /// How much each element of the outputs moves when every operand of every op is off by `by(operand's type, terms summed)`; infinite
 /// where a run fails, does not end in numbers, or gives another shape. `native` is `p` with the types that operands are taken to have.
 fn moved(p: &Program, native: &Program, v: &Values, by: &dyn Fn(DType, f64) -> f64) -> Option<Vec<Vec<f64>>> {
@@ -282,7 +291,8 @@ impl Reference {
         if let Some(all) = self.may.as_ref().filter(|_| class <= Numerics::Reassociate) {
             // Outputs are rounded too, and functions are a few units off.
             let last: Vec<f64> = self.native.iter().map(|t| 8.0 * unit(t.dtype()).unwrap_or(0.0)).collect();
-            let may = |i: usize, j: usize, x: f64| all[i].get(j).copied().unwrap_or(f64::INFINITY) + last[i] * x.abs();
+            let least = q.main().types.iter().map(|t| underflow(t.dtype)).fold(0.0, f64::max);
+            let may = |i: usize, j: usize, x: f64| all[i].get(j).copied().unwrap_or(f64::INFINITY) + last[i] * x.abs() + least;
             beyond("as ops", &self.native, &got, &may)?;
             beyond("by kernels", &self.native, &plain(q, &self.values, Calls::Specs)?, &may)?;
         }
