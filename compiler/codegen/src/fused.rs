@@ -140,18 +140,8 @@ fn attention(d: DType, name: &str, a: &Attention) -> Case {
         x = c.op("add", &[x, m], no());
     }
     let p = if a.sink {
-        // exp(x − m) / (Σ exp(x − m) + exp(sink − m)), m the greatest of all.
         let sink = c.input(&[h, 1, 1]);
-        let row = || no().with("axes", vec![3]).with("keepdims", true);
-        let m = c.op("reduce_max", &[x], row());
-        let m = c.op("max", &[m, sink], no());
-        let y = c.op("sub", &[x, m], no());
-        let y = c.op("exp", &[y], no());
-        let sum = c.op("reduce_sum", &[y], row());
-        let rest = c.op("sub", &[sink, m], no());
-        let rest = c.op("exp", &[rest], no());
-        let sum = c.op("add", &[sum, rest], no());
-        c.op("div", &[y, sum], no())
+        c.op("sink_softmax", &[x, sink], no().with("axis", 3))
     } else {
         c.op("softmax", &[x], no().with("axis", 3))
     };
@@ -159,6 +149,15 @@ fn attention(d: DType, name: &str, a: &Attention) -> Case {
     let y = c.op("transpose", &[y], no().with("perm", vec![0, 2, 1, 3]));
     let y = c.op("reshape", &[y], no().with("shape", ints(&[1, s, h * e])));
     c.case(name, y)
+}
+
+/// The shares of the 4 largest of each row's scores, read the other way round, as experts take them.
+fn routes(d: DType, rows: usize, n: usize) -> Case {
+    let mut c = Made::new(d);
+    let (x, order) = (c.input(&[rows, n]), c.b.input("order", TensorType::known(DType::F32, &[n])));
+    let y = c.op("top_softmax", &[x, order], no().with("k", 4));
+    let y = c.op("transpose", &[y], no().with("perm", vec![1, 0]));
+    c.case(&format!("routes{rows}x{n}"), y)
 }
 
 /// Weights of 8-bit codes with a scale per column.
@@ -178,7 +177,12 @@ pub(crate) fn quantised() -> Vec<Case> {
     vec![dequantised(3, 40, 30), dequantised(70, 64, 96)]
 }
 
-/// Every form, in every type that both targets multiply.
+/// Rows that are searched, in every type.
+pub(crate) fn searches() -> Vec<Case> {
+    [DType::F32, DType::BF16].into_iter().flat_map(|d| [routes(d, 5, 32), routes(d, 130, 12)]).collect()
+}
+
+/// Every form of contractions, in every type that both targets multiply.
 pub(crate) fn cases() -> Vec<Case> {
     let mut out = vec![];
     for d in [DType::F32, DType::BF16] {
@@ -190,6 +194,7 @@ pub(crate) fn cases() -> Vec<Case> {
         out.push(attention(d, "wide_attention", &Attention { s: 40, t: 150, heads: 1, groups: 1, e: 128, ..PLAIN }));
         out.push(attention(d, "grouped_attention", &Attention { s: 9, t: 9, heads: 4, groups: 2, rotary: true, ..PLAIN }));
         out.push(attention(d, "decode", &Attention { s: 1, t: 70, heads: 8, groups: 2, e: 8, rotary: true, past: 69, ..PLAIN }));
+        out.push(attention(d, "long_decode", &Attention { s: 1, t: 700, heads: 4, groups: 2, e: 64, ..PLAIN }));
         out.push(attention(d, "sinks", &Attention { s: 6, t: 6, heads: 4, groups: 2, sink: true, ..PLAIN }));
     }
     out

@@ -38,6 +38,7 @@ const fn gpu(name: &'static str, f32_tflops: f64, f16_tflops: f64, gb_per_s: f64
         host_ns: 20_000.0,
         host_flops: 2.0,
         full_at: sms * 1024,
+        tiles: tahoma_eqsat::cost::Tiles { workers: sms, ..tahoma_eqsat::cost::GPU_TILES },
         rows: tahoma_eqsat::cost::GPU_ROWS,
         computes: tahoma_eqsat::cost::gpu_computes,
     }

@@ -164,6 +164,7 @@ fn open(g: &mut EGraph, former: &mut Former, id: Id, n: &Node) -> Option<()> {
 pub fn expr_to_graph(expr: &RecExpr<Node>) -> Result<Graph, OpError> {
     enum Made {
         Value(ValueId),
+        Several(Vec<ValueId>),
         Attr(Attr),
     }
     let mut b = Builder::new("main");
@@ -179,6 +180,7 @@ pub fn expr_to_graph(expr: &RecExpr<Node>) -> Result<Graph, OpError> {
     for n in expr.as_ref() {
         let value = |i: &Id| match &done[usize::from(*i)] {
             Made::Value(v) => Ok(*v),
+            Made::Several(_) => Err(OpError::attr("several results where a tensor is due")),
             Made::Attr(_) => Err(OpError::attr("an attribute where a tensor is due")),
         };
         done.push(match n {
@@ -192,14 +194,21 @@ pub fn expr_to_graph(expr: &RecExpr<Node>) -> Result<Graph, OpError> {
                     .iter()
                     .map(|i| match &done[usize::from(*i)] {
                         Made::Attr(a) => Ok(a.clone()),
-                        Made::Value(_) => Err(OpError::attr("a tensor where an attribute is due")),
+                        _ => Err(OpError::attr("a tensor where an attribute is due")),
                     })
                     .collect::<Result<_, _>>()?;
                 match (op.def().name, attrs.first()) {
                     ("constant", Some(Attr::Tensor(t))) => Made::Value(b.constant((**t).clone())),
-                    _ => Made::Value(b.emit1(op.def(), &operands, attrs_from(op.def(), &attrs))?),
+                    _ => match b.emit(op.def(), &operands, attrs_from(op.def(), &attrs))?.as_slice() {
+                        [one] => Made::Value(*one),
+                        several => Made::Several(several.to_vec()),
+                    },
                 }
             }
+            Node::Result(i, [of]) => match &done[usize::from(*of)] {
+                Made::Several(v) if (*i as usize) < v.len() => Made::Value(v[*i as usize]),
+                _ => return Err(OpError::attr(format!("no result {i}"))),
+            },
             other => return Err(OpError::new("E0902", format!("{other} is no op"))),
         });
     }

@@ -1,6 +1,6 @@
 //! What a target charges for kernels and host ops. Extraction minimises the sum.
 
-use tahoma_core::kernel::{Access, Body, ContractSpec, KernelSpec, Operand};
+use tahoma_core::kernel::{Access, Body, ContractSpec, KernelSpec, Operand, Rows};
 use tahoma_core::op::{Contract, Kind, Move, OpDef};
 use tahoma_core::{DType, TensorType};
 
@@ -12,10 +12,11 @@ pub trait TargetCost {
     fn host_ns(&self, op: &OpDef, operands: &[TensorType], results: &[TensorType]) -> f64;
 }
 
-/// The roofline of a machine: a kernel takes its launch, and the longer of its arithmetic and its memory traffic.
+/// The roofline of a machine whose engines work side by side: a kernel takes its launch, and the longest of its products, its other
+/// arithmetic and its memory traffic.
 ///
 /// ```text
-/// ns = launch + max(flops / peak, bytes / bandwidth) + a twentieth of both
+/// ns = launch + max(products / peak, operations / peak, bytes / bandwidth) + a twentieth of each
 /// ```
 ///
 /// The last term stands for imperfect overlap; it makes less work cheaper even where another limit rules.
@@ -38,9 +39,20 @@ pub struct Roofline {
     pub host_flops: f64,
     /// Fewer output elements than this leave a part of the machine idle.
     pub full_at: u64,
+    pub tiles: Tiles,
     pub rows: RowCost,
     /// Whether kernels compute on a number type.
     pub computes: fn(DType) -> bool,
+}
+
+/// How contractions are cut up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tiles {
+    /// The multiplier works on so many rows at once; the smaller of a product's sides is filled up to it.
+    pub granule: u64,
+    /// Parts of the machine that work apart (multiprocessors), and the side of the smallest tile one of them takes.
+    pub workers: u64,
+    pub side: u64,
 }
 
 /// What it takes to make the rows of a contraction's first operand in the kernel (norms, attention).
@@ -69,6 +81,8 @@ pub static TRN2: Roofline = Roofline {
     host_ns: 100_000.0,
     host_flops: 2.0,
     full_at: 128 * 128,
+    // One operand stands in the array, up to 128 columns of it: fewer leave columns idle.
+    tiles: Tiles { granule: 128, workers: 1, side: 1 },
     // Rows lie whole in SBUF, once for all columns, and are turned by the tensor engine, 128 columns at a time.
     rows: RowCost { columns: u64::MAX, kept: None, bytes: Some(168 << 10), turn: 128.0 },
     computes: |d| matches!(d, DType::F32 | DType::F16 | DType::BF16 | DType::Bool),
@@ -87,6 +101,7 @@ pub static SM_90A: Roofline = Roofline {
     host_ns: 20_000.0,
     host_flops: 2.0,
     full_at: 132 * 1024,
+    tiles: GPU_TILES,
     rows: GPU_ROWS,
     computes: gpu_computes,
 };
@@ -97,14 +112,18 @@ pub fn gpu_computes(d: DType) -> bool {
     matches!(d, F64 | F32 | TF32 | F16 | BF16 | I64 | U64 | I32 | U32 | I16 | U16 | I8 | U8 | Bool)
 }
 
+/// `mma` takes 16 rows; a tile of 32×32 keeps one of 132 multiprocessors busy.
+pub const GPU_TILES: Tiles = Tiles { granule: 16, workers: 132, side: 32 };
+
 /// A block makes its rows for up to 128 columns, and keeps as many scores of each.
 pub const GPU_ROWS: RowCost = RowCost { columns: 128, kept: Some(128), bytes: None, turn: 0.0 };
 
-impl Roofline {
-    /// Share of the machine that `points` independent outputs can use; a floor keeps tiny kernels comparable.
-    fn share(&self, points: u64) -> f64 {
-        (points as f64 / self.full_at as f64).clamp(1.0 / 64.0, 1.0)
-    }
+/// Work of one kernel, in ns of each engine were it used in full, and the shares that are used.
+#[derive(Default)]
+struct Work {
+    tensor: f64,
+    vector: f64,
+    memory: f64,
 }
 
 fn product(extents: &[u64]) -> f64 {
@@ -112,6 +131,26 @@ fn product(extents: &[u64]) -> f64 {
 }
 
 impl Roofline {
+    /// Share of the machine that `points` independent outputs can use; a floor keeps tiny kernels comparable.
+    fn share(&self, points: u64) -> f64 {
+        (points as f64 / self.full_at as f64).clamp(1.0 / 64.0, 1.0)
+    }
+
+    /// Share of the machine that the tiles of a contraction keep busy.
+    fn busy(&self, c: &ContractSpec) -> f64 {
+        let cut = |extents: &[u64], side: u64| extents.iter().product::<u64>().div_ceil(side);
+        // Rows are made for as many columns as share them.
+        let columns = if c.a.is_row() { self.rows.columns } else { self.tiles.side };
+        let tiles = cut(&c.batch, 1) * cut(&c.m, self.tiles.side) * cut(&c.n, columns);
+        (tiles as f64 / self.tiles.workers as f64).clamp(1.0 / 64.0, 1.0)
+    }
+
+    /// Flops of `batch` products of m×k by k×n, with what the multiplier's granule wastes.
+    fn multiplications(&self, batch: f64, m: f64, n: f64, k: f64) -> f64 {
+        let filled = |x: f64| (x / self.tiles.granule as f64).ceil() * self.tiles.granule as f64;
+        2.0 * batch * k * (filled(m) * n).min(m * filled(n))
+    }
+
     /// Contraction flops per ns of a number type.
     fn rate(&self, d: DType) -> f64 {
         if d.bits() <= 16 && d.is_float() {
@@ -123,23 +162,24 @@ impl Roofline {
         }
     }
 
-    /// Time of making the elements that a contraction multiplies, beyond reading them. `None` where the target cannot.
-    fn operands_ns(&self, c: &ContractSpec) -> Option<f64> {
+    /// What making the elements that a contraction multiplies takes, beyond reading them. `None` where the target cannot.
+    fn operands(&self, c: &ContractSpec) -> Option<Work> {
         let (batch, m, n, k) = (product(&c.batch), product(&c.m), product(&c.n), product(&c.k));
         let work = |o: &Operand| if o.plain().is_some() { 0.0 } else { (o.flops() + o.loads.len() as u64) as f64 };
         // Each tile of the other side makes them again.
         let again = |other: f64, tile: u64| (other / tile as f64).ceil().max(1.0);
         let columns = again(n, self.rows.columns.min(1 << 40));
-        let mut ns = c.b.iter().map(work).sum::<f64>() * batch * n * k * again(m, 128) / self.vector;
+        let mut w = Work { vector: c.b.iter().map(work).sum::<f64>() * batch * n * k * again(m, 128) / self.vector, ..Work::default() };
         if !c.a.is_row() {
-            return Some(ns + work(&c.a) * batch * m * k * again(n, 128) / self.vector);
+            w.vector += work(&c.a) * batch * m * k * again(n, 128) / self.vector;
+            return Some(w);
         }
         if self.rows.bytes.is_some_and(|b| k * 4.0 * c.a.row_values() as f64 > b as f64) || !multiplies(c.dtype) {
             return None;
         }
         let passes = c.a.passes() as f64;
-        ns += (work(&c.a) + passes) * batch * m * k * columns / self.vector;
-        ns += 2.0 * batch * m * k * self.rows.turn / self.rate(c.dtype);
+        w.vector += (work(&c.a) + passes) * batch * m * k * columns / self.vector;
+        w.tensor += 2.0 * batch * m * k * self.rows.turn / self.rate(c.dtype);
         if let Some(p) = &c.a.product {
             if !multiplies(p.dtype) {
                 return None;
@@ -147,10 +187,42 @@ impl Roofline {
             let e = product(&p.sum);
             let whole = self.rows.kept.is_none_or(|kept| k <= kept as f64);
             let times = columns * if whole { 1.0 } else { passes + 1.0 };
-            ns += 2.0 * batch * m * k * e * times / self.rate(p.dtype);
-            ns += (work(&p.a) * m + work(&p.b) * k) * batch * e * times / self.vector;
+            w.tensor += self.multiplications(batch, m, k, e) * times / self.rate(p.dtype);
+            w.vector += (work(&p.a) * m + work(&p.b) * k) * batch * e * times / self.vector;
         }
-        Some(ns)
+        Some(w)
+    }
+
+    fn contraction(&self, c: &ContractSpec, bytes: f64) -> Option<Work> {
+        let (batch, m, n, k) = (product(&c.batch), product(&c.m), product(&c.n), product(&c.k));
+        let made = self.operands(c)?;
+        // Reading an element into an expression takes about as long as an operation on it.
+        let each = (c.epilogue.flops() + c.loads.len() as u64) as f64;
+        let sums = self.multiplications(batch, m, n, k) * c.b.len() as f64;
+        let busy = self.busy(c);
+        Some(Work {
+            tensor: (sums / self.rate(c.dtype) + made.tensor) / busy,
+            vector: (batch * m * n * each / self.vector + made.vector) / busy,
+            memory: bytes / self.memory / busy,
+        })
+    }
+
+    fn row(&self, r: &Rows, spec: &KernelSpec, bytes: f64) -> Option<Work> {
+        let outer: u64 = r.outer.iter().product();
+        let inner: u64 = r.inner.iter().product();
+        let points = outer * inner;
+        // Short rows go tap by tap, a map in pieces.
+        if inner > 64 && self.rows.bytes.is_some_and(|b| inner * 4 * r.row_values() as u64 > b) {
+            return None;
+        }
+        let reads: u64 = r.loads.iter().map(|l| if l.per_row { outer } else { points }).sum();
+        let skipped = r.loads.iter().filter(|l| skips(&l.access)).filter_map(|l| spec.inputs.get(l.access.buffer)?.bytes()).sum::<u64>();
+        let share = self.share(points);
+        Some(Work {
+            tensor: 0.0,
+            vector: (spec.flops() + reads) as f64 / self.vector / share,
+            memory: (bytes + skipped as f64) / self.memory / share.max(1.0 / 8.0),
+        })
     }
 }
 
@@ -170,35 +242,12 @@ impl TargetCost for Roofline {
         if !spec.dtypes().into_iter().all(self.computes) {
             return None;
         }
-        let (arithmetic, points, reads): (f64, u64, Vec<&Access>) = match &spec.body {
-            Body::Contract(c) => {
-                let points: u64 = c.batch.iter().chain(&c.m).chain(&c.n).product();
-                let sums = 2.0 * points as f64 * product(&c.k) * c.b.len() as f64;
-                // Reading an element into an expression takes about as long as an operation on it.
-                let each = (c.epilogue.flops() + c.loads.len() as u64) as f64;
-                let made = self.operands_ns(c)?;
-                (sums / self.rate(c.dtype) + points as f64 * each / self.vector + made, points, vec![])
-            }
-            Body::Rows(r) => {
-                let outer: u64 = r.outer.iter().product();
-                let inner: u64 = r.inner.iter().product();
-                let points = outer * inner;
-                // Short rows go tap by tap, a map in pieces.
-                if inner > 64 && self.rows.bytes.is_some_and(|b| inner * 4 * r.row_values() as u64 > b) {
-                    return None;
-                }
-                let reads: u64 = r.loads.iter().map(|l| if l.per_row { outer } else { points }).sum();
-                ((spec.flops() + reads) as f64 / self.vector, points, r.loads.iter().map(|l| &l.access).collect())
-            }
+        let bytes = spec.bytes() as f64;
+        let w = match &spec.body {
+            Body::Contract(c) => self.contraction(c, bytes)?,
+            Body::Rows(r) => self.row(r, spec, bytes)?,
         };
-        let share = self.share(points);
-        let mut bytes = spec.bytes() as f64;
-        for a in reads.iter().filter(|a| skips(a)) {
-            bytes += spec.inputs.get(a.buffer).and_then(|t| t.bytes()).unwrap_or(0) as f64;
-        }
-        let memory = bytes / (self.memory * share.max(1.0 / 8.0));
-        let arithmetic = arithmetic / share;
-        Some(self.launch_ns + arithmetic.max(memory) + 0.05 * (arithmetic + memory))
+        Some(self.launch_ns + w.tensor.max(w.vector).max(w.memory) + 0.05 * (w.tensor + w.vector + w.memory))
     }
 
     fn host_ns(&self, op: &OpDef, operands: &[TensorType], results: &[TensorType]) -> f64 {

@@ -1,8 +1,10 @@
-//! What the e-graph knows of each class: its type, its value where it is a small constant, and whether it depends on weights alone.
+//! What the e-graph knows of each class: its type, its value where it is a small constant, whether it depends on weights alone, and
+//! what is known of its elements.
 //!
 //! Types come from `OpDef.infer`. A rule that joins two types is a fault of ours: the union is refused and told (E0301).
 
 use crate::language::{AttrLeaf, Node, OpId, attrs_from};
+use crate::values::{self, Known};
 use egg::{Analysis, DidMerge, Id};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,6 +22,13 @@ pub struct Value {
     pub constant: Option<Arc<Tensor>>,
     /// Made of weights and constants alone: computed once, when the artifact is loaded.
     pub fixed: bool,
+    pub known: Known,
+}
+
+impl Value {
+    fn new(ty: TensorType, fixed: bool) -> Value {
+        Value { ty, constant: None, fixed, known: Known::default() }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -152,8 +161,11 @@ fn infer(g: &EGraph, op: OpId, n: &Node) -> Result<Fact, Arc<str>> {
     if !ty.shape.is_static() {
         return Err(format!("{}: the result's shape depends on data", def.name).into());
     }
-    let mut value = Value { ty: ty.clone(), constant: None, fixed: args.iter().all(|v| v.fixed) };
+    let mut value = Value::new(ty.clone(), args.iter().all(|v| v.fixed));
+    let square = matches!(n.operands(), [a, b] if g.find(*a) == g.find(*b));
+    value.known = values::of(def, &args, square, &attrs, ty);
     if def.name == "constant" {
+        value.known = attrs.tensor("value").map_or(Known::default(), |t| values::of_constant(t));
         value.constant = attrs.tensor("value").filter(|t| t.len() <= FOLD_ELEMENTS).cloned();
     } else if !args.is_empty() && ty.shape.elements().is_some_and(|n| n as usize <= FOLD_ELEMENTS) {
         let values: Option<Vec<Tensor>> = args.iter().map(|v| v.constant.as_deref().cloned()).collect();
@@ -173,16 +185,16 @@ impl Analysis<Node> for Facts {
     fn make(g: &mut EGraph, n: &Node, _: Id) -> Fact {
         match n {
             Node::Attr(a) => Fact::Attr(a.clone()),
-            Node::Leaf(l) => Fact::Value(Value { ty: l.ty.clone(), constant: None, fixed: l.weight }),
+            Node::Leaf(l) => Fact::Value(Value::new(l.ty.clone(), l.weight)),
             Node::Opaque(o, _) => match o.types.as_slice() {
-                [ty] => Fact::Value(Value { ty: ty.clone(), constant: None, fixed: false }),
+                [ty] => Fact::Value(Value::new(ty.clone(), false)),
                 many => Fact::Many(many.to_vec()),
             },
             Node::Result(i, [of]) => match &g[*of].data {
-                Fact::Many(t) if (*i as usize) < t.len() => Fact::Value(Value { ty: t[*i as usize].clone(), constant: None, fixed: false }),
+                Fact::Many(t) if (*i as usize) < t.len() => Fact::Value(Value::new(t[*i as usize].clone(), false)),
                 _ => Fact::Ill("no such result".into()),
             },
-            Node::Kernel(b, _) => Fact::Value(Value { ty: b.ty().clone(), constant: None, fixed: false }),
+            Node::Kernel(b, _) => Fact::Value(Value::new(b.ty().clone(), false)),
             Node::Op(op, _) if matches!(op.def().kind, Kind::Structure) => Fact::Ill("structure ops are opaque".into()),
             Node::Op(op, _) => infer(g, *op, n).unwrap_or_else(Fact::Ill),
         }
@@ -196,12 +208,13 @@ impl Analysis<Node> for Facts {
                     self.fault(&p, &q);
                 }
                 let (had, has) = (x.constant.is_some(), y.constant.is_some());
-                let fixed = x.fixed || y.fixed;
-                let did = DidMerge((!had && has) || fixed != x.fixed, (had && !has) || fixed != y.fixed);
+                let (fixed, known) = (x.fixed || y.fixed, x.known.both(y.known));
+                let did =
+                    DidMerge((!had && has) || fixed != x.fixed || known != x.known, (had && !has) || fixed != y.fixed || known != y.known);
                 if !had {
                     x.constant = y.constant;
                 }
-                x.fixed = fixed;
+                (x.fixed, x.known) = (fixed, known);
                 did
             }
             (Fact::Ill(_), b @ Fact::Value(_)) => {

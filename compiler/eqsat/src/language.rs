@@ -263,6 +263,9 @@ impl FromOp for Node {
             }
             return Err(format!("{op} takes {want} arguments, got {}", children.len()));
         }
+        if let (Some(i), &[of]) = (op.strip_prefix("result").and_then(|i| i.parse().ok()), &children[..]) {
+            return Ok(Node::Result(i, [of]));
+        }
         if !children.is_empty() {
             return Err(format!("no op named `{op}`"));
         }

@@ -18,6 +18,7 @@ pub mod proof;
 mod roll;
 pub mod rules;
 mod side;
+pub mod values;
 
 pub use cost::{Roofline, SM_90A, TRN2, TargetCost};
 pub use rules::Rule;

@@ -772,3 +772,12 @@ fn norms_and_attentions_are_one_kernel() {
         check(&spec, &inputs);
     }
 }
+
+#[test]
+fn routing_is_one_kernel() {
+    for c in crate::fused::searches() {
+        let spec = form(&c.graph, &c.name).unwrap_or_else(|e| panic!("{}: {e}", c.name));
+        let inputs = Random(c.name.len() as u64).tensors(&spec);
+        check(&spec, &inputs);
+    }
+}

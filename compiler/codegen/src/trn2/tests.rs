@@ -239,7 +239,7 @@ fn norms_and_attentions_are_one_kernel() {
         seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (seed >> 33) as f64 / (1u64 << 31) as f64 * 2.0 - 1.0
     };
-    for c in crate::fused::cases() {
+    for c in crate::fused::cases().into_iter().chain(crate::fused::searches()) {
         let mut bound = 2e-5;
         let mut inputs = vec![];
         for p in &c.graph.inputs {

@@ -222,7 +222,6 @@ pub(super) static RULES: &[Rule] = &[
         doc: "max(max(x, 0), 0) = max(x, 0).",
         sample: one,
     },
-    Rule { name: "abs-abs", class: Exact, lhs: "(abs (abs ?x))", rhs: "(abs ?x)", when: None, doc: "||x|| = |x|.", sample: one },
     Rule { name: "abs-neg", class: Exact, lhs: "(abs (neg ?x))", rhs: "(abs ?x)", when: None, doc: "|−x| = |x|.", sample: one },
     Rule {
         name: "cast-same",

@@ -4,6 +4,7 @@ use crate::bridge::fuse;
 use crate::facts::{EGraph, Fact, Facts, Made};
 use crate::language::{AttrLeaf, Node, OpId};
 use crate::rules::sample::Sample;
+use crate::values::Known;
 use egg::{Applier, Id, Language, PatternAst, Rewrite, SearchMatches, Searcher, Subst, Symbol, Var};
 use std::sync::Arc;
 use tahoma_core::artifact::Numerics;
@@ -38,6 +39,9 @@ impl<'a> Site<'a> {
     }
     pub fn ty(&self, id: Id) -> Option<&TensorType> {
         self.egraph[id].data.value().map(|v| &v.ty)
+    }
+    pub fn known(&self, id: Id) -> Option<Known> {
+        self.egraph[id].data.value().map(|v| v.known)
     }
     pub fn dims(&self, id: Id) -> Option<Vec<i64>> {
         self.ty(id)?.shape.0.iter().map(|d| d.known().map(|n| n as i64)).collect()

@@ -1,6 +1,7 @@
 //! The reference of the rules, as Markdown.
 
-use super::{FAMILIES, Rule, codes, merge};
+use super::code::Code;
+use super::{CODES, FAMILIES, Rule, merge};
 use std::fmt::Write;
 use tahoma_core::artifact::Numerics;
 
@@ -21,6 +22,10 @@ fn row(out: &mut String, r: &Rule) {
     entry(out, r.name, r.class, [r.lhs, r.rhs], r.doc);
 }
 
+fn code_rows(out: &mut String, rows: &[Code]) {
+    rows.iter().for_each(|c| entry(out, c.name, c.class, [c.lhs, c.rhs], c.doc));
+}
+
 /// Markdown reference of every rule: class, algebra, both sides.
 pub fn docs() -> String {
     let mut out = String::from(
@@ -32,9 +37,11 @@ pub fn docs() -> String {
     for (family, tables) in FAMILIES {
         let _ = write!(out, "\n## {family}\n");
         tables.iter().copied().flatten().for_each(|r| row(&mut out, r));
-        if *family == "Moves" {
-            codes().for_each(|c| entry(&mut out, c.name, c.class, [c.lhs, c.rhs], c.doc));
-        }
+        CODES.iter().filter(|c| c.0 == *family).for_each(|c| code_rows(&mut out, c.1));
+    }
+    for (family, rows) in CODES.iter().filter(|c| FAMILIES.iter().all(|f| f.0 != c.0)) {
+        let _ = write!(out, "\n## {family}\n");
+        code_rows(&mut out, rows);
     }
     let _ = write!(out, "\n## Of several roots\n");
     entry(&mut out, merge::NAME, Numerics::Reassociate, merge::SIDES, merge::DOC);

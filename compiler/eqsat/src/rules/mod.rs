@@ -12,6 +12,7 @@ pub mod code;
 mod composite;
 mod contract;
 pub mod docs;
+mod known;
 pub mod merge;
 mod moves;
 pub mod sample;
@@ -111,6 +112,19 @@ impl<'a> Match<'a> {
         let first = *v.first()?;
         v.iter().all(|x| x.to_bits() == first.to_bits()).then_some(first)
     }
+    /// The number that a variable of this rank counts to along its last axis, from 0: as a constant or an `iota`.
+    pub fn counts(&self, var: &str, rank: usize) -> Option<i64> {
+        let dims = self.dims(var)?;
+        let n = *dims.last()?;
+        if dims.len() > rank || dims.iter().product::<i64>() != n {
+            return None;
+        }
+        let ascending = |t: &Tensor| t.to_f64s().iter().enumerate().all(|(i, v)| i as f64 == *v);
+        let along = |id: &Id| self.egraph[*id].data.attr() == Some(&Attr::Int(dims.len() as i64 - 1));
+        let iota = |n: &Node| matches!(n, Node::Op(op, _) if op.def().name == "iota") && n.attr_ids().get(1).is_some_and(along);
+        let counted = self.constant(var).is_some_and(ascending) || self.egraph[self.class(var)?].nodes.iter().any(iota);
+        counted.then_some(n)
+    }
     /// Whether a variable depends on weights and constants alone.
     pub fn fixed(&self, var: &str) -> Option<bool> {
         Some(self.fact(var)?.value()?.fixed)
@@ -183,9 +197,12 @@ impl<'a> Match<'a> {
 /// Composites that are a function of each element by itself.
 const ACTIVATIONS: &[&str] = &["relu", "gelu", "gelu_tanh", "silu", "hard_swish", "softplus", "softsign", "mish"];
 
-/// Rules as code, of the family of moves.
+/// Rules as code, by family.
+pub static CODES: &[(&str, &[code::Code])] = &[("Moves", moves::concat::RULES), ("What is known of elements", known::RULES)];
+
+/// All rules as code.
 pub fn codes() -> impl Iterator<Item = &'static code::Code> {
-    moves::concat::RULES.iter()
+    CODES.iter().flat_map(|(_, codes)| codes.iter())
 }
 
 /// Names of the ops that a placeholder stands for.

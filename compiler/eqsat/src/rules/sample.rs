@@ -64,6 +64,10 @@ impl Sample {
         let n = shape.iter().product();
         self.given.insert(var, Given::Constant(Tensor::f32(shape, vec![value; n])));
     }
+    /// A constant.
+    pub fn given(&mut self, var: &'static str, value: Tensor) {
+        self.given.insert(var, Given::Constant(value));
+    }
     pub fn attr(&mut self, var: &'static str, value: impl Into<Attr>) {
         self.given.insert(var, Given::Attr(AttrLeaf::new(value.into())));
     }

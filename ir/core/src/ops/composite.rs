@@ -151,6 +151,50 @@ fn softmax(b: &mut Builder, x: &[ValueId], a: &Attrs) -> Made {
     let y = b.call("div", &[e, s])?;
     Ok(vec![cast(b, y, d)?])
 }
+/// Softmax of the scores and one more of each row, which takes its share and is dropped.
+fn sink_softmax(b: &mut Builder, x: &[ValueId], a: &Attrs) -> Made {
+    let ax = axis(a, "axis", b.ty(x[0]).rank())?;
+    let d = b.ty(x[0]).dtype;
+    let (w, sink) = (wide(b, x[0])?, wide(b, x[1])?);
+    let m = b.reduced("reduce_max", w, &[ax])?;
+    let m = b.call("max", &[m, sink])?;
+    let e = b.call("sub", &[w, m])?;
+    let e = b.call("exp", &[e])?;
+    let s = b.reduced("reduce_sum", e, &[ax])?;
+    let extra = b.call("sub", &[sink, m])?;
+    let extra = b.call("exp", &[extra])?;
+    let s = b.call("add", &[s, extra])?;
+    let y = b.call("div", &[e, s])?;
+    Ok(vec![cast(b, y, d)?])
+}
+/// The largest elements are taken out of the row one after the other, the least in `order` first among equals.
+fn top_softmax(b: &mut Builder, x: &[ValueId], a: &Attrs) -> Made {
+    let (t, k) = (b.ty(x[0]).clone(), int(a, "k")?);
+    let Some(ax) = t.rank().checked_sub(1) else { return Err(OpError::shape(format!("takes rows, not {t}"))) };
+    if !(1..=16).contains(&k) || t.shape[ax].known().is_some_and(|n| k as u64 > n) {
+        return Err(OpError::attr(format!("k = {k} of {} elements: 1 to 16 are taken", t.shape[ax])));
+    }
+    let w = wide(b, x[0])?;
+    let order = cast(b, x[1], b.ty(w).dtype)?;
+    let (low, high, zero) = (b.number(f64::NEG_INFINITY, w), b.number(f64::INFINITY, w), b.number(0.0, w));
+    let (mut rest, mut most) = (w, None);
+    for _ in 0..k {
+        let m = b.reduced("reduce_max", rest, &[ax])?;
+        most.get_or_insert(m);
+        let hit = b.call("eq", &[rest, m])?;
+        let first = b.call("select", &[hit, order, high])?;
+        let first = b.reduced("reduce_min", first, &[ax])?;
+        let hit = b.call("eq", &[order, first])?;
+        rest = b.call("select", &[hit, low, rest])?;
+    }
+    let taken = b.call("eq", &[rest, low])?;
+    let e = b.call("sub", &[w, most.unwrap_or(w)])?;
+    let e = b.call("exp", &[e])?;
+    let e = b.call("select", &[taken, e, zero])?;
+    let s = b.reduced("reduce_sum", e, &[ax])?;
+    let y = b.call("div", &[e, s])?;
+    Ok(vec![cast(b, y, t.dtype)?])
+}
 fn log_softmax(b: &mut Builder, x: &[ValueId], a: &Attrs) -> Made {
     let ax = axis(a, "axis", b.ty(x[0]).rank())?;
     let d = b.ty(x[0]).dtype;
@@ -382,6 +426,8 @@ fn conv_transpose(b: &mut Builder, x: &[ValueId], a: &Attrs) -> Made {
 }
 
 const X: &[OperandDef] = &[operand("x", TypeSet::Float)];
+const SINK: &[OperandDef] = &[operand("x", TypeSet::Float), operand("sink", TypeSet::Float)];
+const ORDER: &[OperandDef] = &[operand("x", TypeSet::Float), operand("order", TypeSet::Number)];
 const XN: &[OperandDef] = &[operand("x", TypeSet::Number)];
 const CLIP: &[OperandDef] = &[operand("x", TypeSet::Number), operand("low", TypeSet::Number), operand("high", TypeSet::Number)];
 const SLOPE: &[OperandDef] = &[operand("x", TypeSet::Number), operand("slope", TypeSet::Number)];
@@ -421,6 +467,8 @@ composites! {
     MISH mish "mish" X [] "x·tanh(softplus x)" "mish([0, 1]) = [0, 0.8650984]";
     THRESHOLDED thresholded_relu "thresholded_relu" X ["alpha" Float] "x above α, else 0" "thresholded_relu([0.5, 2], alpha=1.0) = [0, 2]";
     SOFTMAX softmax "softmax" X ["axis" Int] "eˣ/Σeˣ along an axis, from the maximum down" "softmax([0, 0], axis=0) = [0.5, 0.5]";
+    SINK_SOFTMAX sink_softmax "sink_softmax" SINK ["axis" Int] "eˣ/(Σeˣ + e^sink) along an axis, from the maximum down: a score more in each row takes its share and is dropped (gpt-oss, arXiv:2508.10925)" "sink_softmax([0, 0], [0], axis=0) = [0.33333334, 0.33333334]";
+    TOP_SOFTMAX top_softmax "top_softmax" ORDER ["k" Int] "Softmax of the k largest elements of each row (k up to 16), 0 for the others; of equal elements that with the least `order` comes first (mixtures of experts: Shazeer et al. 2017)" "top_softmax([0, 5, 0, 0], [0, 1, 2, 3], k=1) = [0, 1, 0, 0]";
     LOG_SOFTMAX log_softmax "log_softmax" X ["axis" Int] "ln softmax" "log_softmax([0, 0], axis=0) = [-0.6931472, -0.6931472]";
     MEAN reduce_mean "reduce_mean" XN ["axes" Ints, "keepdims" Bool] "Mean along axes" "reduce_mean([[1, 3], [5, 7]], axes=[1], keepdims=false) = [2, 6]";
     LSE reduce_log_sum_exp "reduce_log_sum_exp" X ["axes" Ints, "keepdims" Bool] "ln Σ eˣ along axes" "reduce_log_sum_exp([0, 0], axes=[0], keepdims=false) = 0.6931472";

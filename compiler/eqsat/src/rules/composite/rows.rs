@@ -35,16 +35,39 @@ fn sink(m: &mut Match) -> Option<bool> {
     if m.int("c")? != axis || axis != last || !first || !rows {
         return Some(false);
     }
-    m.bind("a", vec![axis]);
-    m.bind("t", true);
     Some(true)
 }
 
-fn wide_sink(m: &mut Match) -> Option<bool> {
-    let d = m.ty("s")?.dtype;
-    m.bind("w", DType::F32);
-    m.bind("d", d);
-    Some(matches!(d, DType::F16 | DType::BF16) && sink(m)?)
+/// One-hot vectors of the chosen along a new last axis, summed over the chosen: `i` counts along the axis that x is chosen from.
+fn routes(m: &mut Match) -> Option<bool> {
+    let (x, p, n) = (m.dims("x")?, m.ints("p")?, m.int("n")?);
+    let last = x.len() as i64 - 1;
+    let e = *x.last()?;
+    let along = p.len() == x.len() + 1 && p.last() == Some(&1) && p[..p.len() - 2] == x[..x.len() - 1] && p[p.len() - 2] == n;
+    let counts = m.counts("i", p.len())? == e;
+    if m.int("k")? != last || m.ints("a")? != [last] || !along || !counts || !(1..=16).contains(&n) {
+        return Some(false);
+    }
+    m.bind("e", vec![e]);
+    m.bind("z", 0);
+    m.bind("f", DType::F32);
+    Some(m.dtype("d")? == m.ty("x")?.dtype && m.ty("x")?.dtype.is_float())
+}
+
+fn routes_sample(s: &mut Sample) {
+    let (rows, e) = (s.dim(), 2 + s.dim());
+    let n = 1 + s.below(3.min(e as u64)) as i64;
+    let dtype = if s.below(2) == 0 { DType::F32 } else { DType::BF16 };
+    s.leaf("x", dtype, &[rows, e], false);
+    s.attr("n", n);
+    s.attr("k", 1);
+    let sorted = s.below(2) == 0;
+    s.attr("o", sorted);
+    s.attr("p", vec![rows as i64, n, 1]);
+    s.given("i", Tensor::i64(&[1, 1, e], (0..e as i64).collect()));
+    s.attr("d", dtype);
+    s.attr("t", true);
+    s.attr("a", vec![1]);
 }
 
 fn sink_sample(s: &mut Sample, dtype: DType) {
@@ -173,20 +196,23 @@ pub(in super::super) static RULES: &[Rule] = &[
         name: "softmax-with-a-sink",
         class: Reassociate,
         lhs: "(slice (softmax (concat ?s ?o ?c) ?k) ?b ?z ?u)",
-        rhs: "(div (exp (sub ?s (max (reduce_max ?s ?a ?t) ?o))) (add (reduce_sum (exp (sub ?s (max (reduce_max ?s ?a ?t) ?o))) ?a ?t) (exp (sub ?o (max (reduce_max ?s ?a ?t) ?o)))))",
-        when: Some(|m| Some(m.ty("s")?.dtype == DType::F32 && sink(m)?)),
-        doc: "A score that takes its share and is dropped: e^(s − m)/(Σ e^(s − m) + e^(o − m)) with m = max(max s, o). The row keeps the \
-              length of s, so that an attention around it stays one kernel.",
-        sample: |s| sink_sample(s, DType::F32),
+        rhs: "(sink_softmax ?s ?o ?k)",
+        when: Some(sink),
+        doc: "A score that takes its share and is dropped. The row keeps the length of s, so that an attention around it stays one kernel.",
+        sample: |s| {
+            let dtype = if s.below(2) == 0 { DType::F32 } else { DType::BF16 };
+            sink_sample(s, dtype);
+        },
     },
     Rule {
-        name: "softmax-with-a-sink-wide",
+        name: "softmax-of-the-largest",
         class: Reassociate,
-        lhs: "(slice (softmax (concat ?s ?o ?c) ?k) ?b ?z ?u)",
-        rhs: "(cast (div (exp (sub (cast ?s ?w ?t) (max (reduce_max (cast ?s ?w ?t) ?a ?t) (cast ?o ?w ?t)))) (add (reduce_sum (exp (sub (cast ?s ?w ?t) (max (reduce_max (cast ?s ?w ?t) ?a ?t) (cast ?o ?w ?t)))) ?a ?t) (exp (sub (cast ?o ?w ?t) (max (reduce_max (cast ?s ?w ?t) ?a ?t) (cast ?o ?w ?t)))))) ?d ?t)",
-        when: Some(wide_sink),
-        doc: "The same in f32 for 16-bit scores, as the composite computes it.",
-        sample: |s| sink_sample(s, DType::BF16),
+        lhs: "(reduce_sum (mul (cast (eq (reshape (result1 (topk ?x ?n ?k true ?o)) ?p) ?i) ?d ?t) (reshape (softmax (result0 (topk ?x ?n ?k true ?o)) ?k) ?p)) ?a false)",
+        rhs: "(top_softmax ?x (iota ?e ?z ?f) ?n)",
+        when: Some(routes),
+        doc: "The shares of the chosen experts, spread over all by one-hot vectors: each row's softmax over its n largest, 0 elsewhere. \
+              One pass over rows in place of a search, its indices and their comparison.",
+        sample: routes_sample,
     },
     Rule {
         name: "rms-norm-recognised-plain",
