@@ -27,7 +27,7 @@ use crate::facts::{EGraph, Facts, Made};
 use crate::kernel::Former;
 use crate::language::Node;
 use crate::net::{Net, Use};
-use egg::{Id, Runner, SimpleScheduler, StopReason};
+use egg::{Id, Rewrite, RewriteScheduler, Runner, SearchMatches, StopReason};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -286,6 +286,16 @@ fn source_uses(g: &Graph, values: &[Id]) -> HashMap<Id, u32> {
     out
 }
 
+/// Every rule in every round, but no more matches of one than the e-graph may have nodes: a rule that feeds on itself squares its
+/// matches each round, and egg looks at its limits only after a rule has run on all of them.
+struct Bounded(usize);
+
+impl RewriteScheduler<Node, Facts> for Bounded {
+    fn search_rewrite<'a>(&mut self, _: usize, g: &EGraph, r: &'a Rewrite<Node, Facts>) -> Vec<SearchMatches<'a, Node>> {
+        r.search_with_limit(g, self.0)
+    }
+}
+
 /// Runs the rules of the allowed classes to a fixed point or a limit.
 fn saturate(egraph: EGraph, options: &Options, report: &mut Report) -> Result<EGraph, Diagnostic> {
     let rewrites = rules::up_to(options.numerics).map_err(|e| lost(&e))?;
@@ -297,7 +307,7 @@ fn saturate(egraph: EGraph, options: &Options, report: &mut Report) -> Result<EG
             .with_iter_limit(iterations)
             .with_node_limit(limit)
             .with_time_limit(options.time_limit)
-            .with_scheduler(SimpleScheduler)
+            .with_scheduler(Bounded(limit))
             .with_hook(|r| {
                 r.egraph.analysis.made = Facts::canonical_made(&r.egraph);
                 Ok(())
