@@ -385,6 +385,23 @@ fn constants_are_compared_at_the_precision_of_the_program() {
     }
 }
 
+/// (x·w + 0)·w₁·w₂…: 0·w₁ is no constant, so each scale makes another term that adds nothing.
+#[test]
+fn terms_that_add_nothing_do_not_multiply() {
+    let mut n = Net::new(11);
+    let x = n.input(&[3, 4]);
+    let (w, zero) = (n.weight(&[4]), n.number(0.0));
+    let y = n.op("mul", &[x, w], a());
+    let mut y = n.op("add", &[y, zero], a());
+    for _ in 0..3 {
+        let w = n.weight(&[4]);
+        y = n.op("mul", &[y, w], a());
+    }
+    let (p, inputs, store) = n.finish(&[y]);
+    let (_, r) = check(&p, &inputs, &store, &Options { iterations: 20, ..options(Numerics::Reassociate) });
+    assert!(r.stopped == "saturated" && r.e_nodes < 200, "{} after {} nodes", r.stopped, r.e_nodes);
+}
+
 #[test]
 fn structure_ops_and_open_shapes_pass_through() {
     use tahoma_core::{Dim, Shape};

@@ -224,7 +224,8 @@ fn beyond(what: &str, want: &[Tensor], got: &[Tensor], may: &dyn Fn(usize, usize
         }
         for (j, (p, q)) in p.iter().zip(&q).enumerate() {
             let same = p == q || (p.is_nan() && q.is_nan());
-            if !same && !((p - q).abs() <= may(i, j, *p) || may(i, j, *p) == f64::INFINITY) {
+            let near = (p - q).abs() <= may(i, j, *p) || may(i, j, *p) == f64::INFINITY;
+            if !same && !near {
                 return Err(format!("{what}: output {i} element {j}: {p:e} became {q:e}, which may differ by {:e}", may(i, j, *p)));
             }
         }
