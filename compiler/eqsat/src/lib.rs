@@ -35,7 +35,7 @@ use crate::found::{Block, Searched, Unit};
 use crate::kernel::Former;
 use crate::language::Node;
 use crate::net::{Net, Use};
-use egg::{Id, Rewrite, Runner, SimpleScheduler, StopReason};
+use egg::{Id, Rewrite, RewriteScheduler, Runner, SearchMatches, StopReason};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -337,21 +337,19 @@ fn source_uses(g: &Graph, values: &[Id]) -> HashMap<Id, u32> {
     out
 }
 
-/// The rules of the allowed classes as egg runs them.
-pub(crate) fn rewrites(options: &Options) -> Result<Vec<Rewrite<Node, Facts>>, Diagnostic> {
-    let mut out = vec![];
-    for r in rules::all().filter(|r| r.class <= options.numerics) {
-        out.extend(rules::rewrites(r).map_err(|e| lost(&e))?);
+/// Every rule in every round, but no more matches of one than the e-graph may have nodes: a rule that feeds on itself squares its
+/// matches each round, and egg looks at its limits only after a rule has run on all of them.
+struct Bounded(usize);
+
+impl RewriteScheduler<Node, Facts> for Bounded {
+    fn search_rewrite<'a>(&mut self, _: usize, g: &EGraph, r: &'a Rewrite<Node, Facts>) -> Vec<SearchMatches<'a, Node>> {
+        r.search_with_limit(g, self.0)
     }
-    for c in rules::codes().filter(|c| c.class <= options.numerics) {
-        out.push(rules::code::rewrite(c).map_err(|e| lost(&e))?);
-    }
-    Ok(out)
 }
 
 /// Runs the rules of the allowed classes to a fixed point or a limit.
 fn saturate(egraph: EGraph, options: &Options, report: &mut Report) -> Result<EGraph, Diagnostic> {
-    let rewrites = rewrites(options)?;
+    let rewrites = rules::up_to(options.numerics).map_err(|e| lost(&e))?;
     // A rewrite whose ops are nowhere costs a look-up; most of the table is idle on any one model.
     let limit = options.node_limit.max(3 * egraph.total_number_of_nodes());
     let run = |egraph: EGraph, iterations: usize| {
@@ -360,12 +358,12 @@ fn saturate(egraph: EGraph, options: &Options, report: &mut Report) -> Result<EG
             .with_iter_limit(iterations)
             .with_node_limit(limit)
             .with_time_limit(options.time_limit)
-            .with_scheduler(SimpleScheduler)
+            .with_scheduler(Bounded(limit))
             .with_hook(|r| {
                 r.egraph.analysis.made = Facts::canonical_made(&r.egraph);
                 Ok(())
             })
-            .run(&rewrites)
+            .run(rewrites.iter().copied())
     };
     let mut first = run(egraph, options.iterations);
     let mut last = None;

@@ -417,7 +417,7 @@ fn tell(g: &mut EGraph, given: &[Given]) {
 
 /// What a proof is searched with.
 pub(crate) struct Means<'a, 'f> {
-    pub(crate) rewrites: Vec<Rewrite<Node, Facts>>,
+    pub(crate) rewrites: Vec<&'f Rewrite<Node, Facts>>,
     pub(crate) former: Option<&'f mut Former<'a>>,
     pub(crate) merge: bool,
 }
@@ -457,7 +457,7 @@ pub(crate) fn derive(
             .with_node_limit(NODES)
             .with_time_limit(TIME)
             .with_scheduler(SimpleScheduler)
-            .run(&means.rewrites);
+            .run(means.rewrites.iter().copied());
         g = runner.egraph;
         g.analysis.made = Facts::canonical_made(&g);
         // As in the search for the program: after the other rules, once.
@@ -542,7 +542,7 @@ pub fn proofs(s: &Searched, options: &Options) -> Result<Proofs, Diagnostic> {
 /// Proofs of the values in whose making a kernel that `wanted` names takes part, or no kernel at all if it wants "".
 pub fn of_kernels(s: &Searched, options: &Options, wanted: &dyn Fn(&str) -> bool) -> Result<Proofs, Diagnostic> {
     let names = Names::new(s);
-    let rewrites = crate::rewrites(options)?;
+    let rewrites = rules::up_to(options.numerics).map_err(|e| crate::lost(&e))?;
     let mut former = Former::new(options.target);
     let mut means = Means { rewrites, former: Some(&mut former), merge: options.numerics >= Numerics::Reassociate };
     let mut known: HashMap<(Vec<RecExpr<Node>>, Vec<Known>), Result<(Vec<Step>, Terms), String>> = HashMap::new();

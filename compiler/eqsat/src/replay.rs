@@ -216,7 +216,8 @@ mod tests {
             ids[ids.len() - 1]
         };
         let (a, b) = (put(before), put(after));
-        let mut means = Means { rewrites: rewrites(rule).expect("the rule fits"), former: None, merge: false };
+        let rewrites = rewrites(rule).expect("the rule fits");
+        let mut means = Means { rewrites: rewrites.iter().collect(), former: None, merge: false };
         let (steps, terms) = derive(&terms, [a, b], &[], &[], &mut means).expect("there is a chain");
         Proof { of: "y".into(), kernels: vec![], text: Default::default(), steps, given: vec![], terms }
     }

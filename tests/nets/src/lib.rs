@@ -11,6 +11,7 @@ mod llama;
 mod nasnet;
 mod nasrnn;
 mod ops;
+pub mod random;
 mod vit;
 
 pub use bert::encoder_layers;

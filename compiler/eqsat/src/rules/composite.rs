@@ -5,10 +5,17 @@ pub(super) mod activation;
 pub(super) mod rows;
 
 use super::{Match, Rule};
+use tahoma_core::DType;
 use tahoma_core::artifact::Numerics::{Exact, Reassociate};
 
+/// Whether a number in a program of type `d` stands for `value`: off by no more than rounding to f32, or to f64 where that is the type.
+fn near(v: f64, value: f64, d: DType) -> bool {
+    let within = if d == DType::F64 { 4.0 * f64::EPSILON } else { 1e-6 };
+    (v - value).abs() <= within * value.abs()
+}
+
 fn is(m: &Match, var: &str, value: f64) -> bool {
-    m.uniform(var).is_some_and(|v| (v - value).abs() <= 1e-6 * value.abs())
+    m.uniform(var).zip(m.ty(var)).is_some_and(|(v, t)| near(v, value, t.dtype))
 }
 
 /// Constants keep the shape of what they meet: each has one element.
@@ -155,7 +162,7 @@ pub(super) static RULES: &[Rule] = &[
         class: Reassociate,
         lhs: "(mul ?x (hard_sigmoid ?x ?a ?b))",
         rhs: "(hard_swish ?x)",
-        when: Some(|m| Some((m.float("a")? - 1.0 / 6.0).abs() < 1e-6 && m.float("b")? == 0.5)),
+        when: Some(|m| Some(near(m.float("a")?, 1.0 / 6.0, m.ty("x")?.dtype) && m.float("b")? == 0.5)),
         doc: "x·clip(x/6 + ½, 0, 1).",
         sample: |s| {
             with_constants(s, &[]);

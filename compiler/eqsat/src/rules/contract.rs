@@ -27,6 +27,10 @@ fn per_channel(m: &mut Match) -> Option<bool> {
 fn per_column(m: &mut Match) -> Option<bool> {
     let (c, w, root) = (m.dims("c")?, m.dims("w")?, m.root_dims()?);
     let n = c.last().copied().unwrap_or(1);
+    // A vector times a matrix is a vector: the factor must not have given it another axis.
+    if m.rank("x")?.max(w.len()) - usize::from(m.rank("x")? == 1) != root.len() {
+        return Some(false);
+    }
     let rest = c.split_last().is_none_or(|(_, r)| r.iter().all(|&d| d == 1));
     if !m.fixed("c")? || !m.fixed("w")? || w.len() < 2 || !rest || c.len() > root.len() || m.ty("c")?.dtype != m.ty("w")?.dtype {
         return Some(false);

@@ -48,6 +48,9 @@ fn find(g: &EGraph) -> BTreeMap<Key, Vec<Member>> {
         }
         _ => None,
     };
+    // By class, so that adding to a class of many nodes is not looking through them each time.
+    let products: BTreeMap<Id, Vec<(Id, Id, i64, i64)>> =
+        g.classes().map(|c| (c.id, c.nodes.iter().filter_map(product).collect::<Vec<_>>())).filter(|(_, all)| !all.is_empty()).collect();
     let mut ids: Vec<Id> = g.classes().map(|c| c.id).collect();
     ids.sort_unstable();
     let mut out: BTreeMap<Key, Vec<Member>> = BTreeMap::new();
@@ -67,7 +70,7 @@ fn find(g: &EGraph) -> BTreeMap<Key, Vec<Member>> {
                 && *op == add
                 && fixed(c[1])
             {
-                for (x, weight, k, columns) in g[c[0]].nodes.iter().filter_map(product) {
+                for &(x, weight, k, columns) in products.get(&g.find(c[0])).into_iter().flatten() {
                     if dims(c[1]) == Some(vec![columns as usize]) {
                         put(x, k, Member { class: id, weight, bias: Some(g.find(c[1])), columns });
                     }

@@ -23,7 +23,7 @@ use crate::facts::{EGraph, Fact, Made};
 use crate::language::{AttrLeaf, Node};
 use egg::{Applier, ENodeOrVar, Id, Language, Pattern, PatternAst, Rewrite, Subst, Symbol, Var};
 use sample::Sample;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use tahoma_core::artifact::Numerics;
 use tahoma_core::op::{Kind, OpDef, Scalar};
 use tahoma_core::{Attr, DType, Origin, Tensor, TensorType};
@@ -277,6 +277,23 @@ pub fn rewrites(rule: &'static Rule) -> Result<Vec<Rewrite<Node, crate::facts::F
         .collect()
 }
 
+/// The rules and codes up to a class, in the order of the tables; read once in the life of a process.
+pub fn up_to(class: Numerics) -> Result<Vec<&'static Rewrite<Node, crate::facts::Facts>>, String> {
+    type Ready = Vec<(Numerics, Rewrite<Node, crate::facts::Facts>)>;
+    static READY: LazyLock<Result<Ready, String>> = LazyLock::new(|| {
+        let mut ready = vec![];
+        for r in all() {
+            ready.extend(rewrites(r)?.into_iter().map(|w| (r.class, w)));
+        }
+        for c in codes() {
+            ready.push((c.class, code::rewrite(c)?));
+        }
+        Ok(ready)
+    });
+    let ready = READY.as_ref().map_err(String::clone)?;
+    Ok(ready.iter().filter(|(c, _)| *c <= class).map(|(_, w)| w).collect())
+}
+
 /// The right side: conditions, computed attributes, a type check, origins.
 struct Right {
     rule: &'static Rule,
@@ -302,31 +319,36 @@ pub fn bindings(rule: &Rule, egraph: &mut EGraph, root: Id, subst: &Subst) -> Op
 }
 
 impl Right {
-    /// Origins of the nodes that the left side matched.
-    fn origin(&self, egraph: &EGraph, root: Id, subst: &Subst) -> Arc<Origin> {
+    /// Origins of the nodes that the left side matched. `None` where one below the root is its own operand, as `x + 0` is once it is
+    /// known to be `x`: whatever follows through it follows without it, and would for ever (`x + 0·w`, `x + 0·w + 0·w`, …).
+    fn origin(&self, egraph: &EGraph, root: Id, subst: &Subst) -> Option<Arc<Origin>> {
         let mut ids: Vec<Option<Id>> = vec![];
         let mut from = vec![];
-        for n in self.lhs.as_ref() {
+        let last = self.lhs.as_ref().len() - 1;
+        for (i, n) in self.lhs.as_ref().iter().enumerate() {
             ids.push(match n {
                 ENodeOrVar::Var(v) => subst.get(*v).map(|&i| egraph.find(i)),
                 ENodeOrVar::ENode(n) => {
                     let children: Option<Vec<Id>> = n.children().iter().map(|&c| ids[usize::from(c)]).collect();
-                    children.and_then(|mut c| {
-                        let mut node = n.clone();
-                        c.reverse();
-                        node.update_children(|_| c.pop().expect("as many children"));
+                    let known = children.map(|children| {
+                        let mut next = children.iter();
+                        let node = n.clone().map_children(|_| *next.next().expect("as many children"));
                         if let Some(m) = egraph.analysis.made.get(&node) {
                             from.push(m.origin.clone());
                         }
-                        egraph.lookup(node)
-                    })
+                        (egraph.lookup(node), children)
+                    });
+                    match known {
+                        Some((Some(id), children)) if i < last && children.contains(&id) => return None,
+                        known => known.and_then(|k| k.0),
+                    }
                 }
             });
         }
         if from.is_empty() {
             from.extend(egraph[root].nodes.iter().filter_map(|n| egraph.analysis.made.get(n)).map(|m| m.origin.clone()).take(1));
         }
-        fuse(self.rule.name, from)
+        Some(fuse(self.rule.name, from))
     }
 }
 
@@ -352,7 +374,8 @@ impl Applier<Node, crate::facts::Facts> for Right {
     fn apply_one(&self, egraph: &mut EGraph, class: Id, subst: &Subst, ast: Option<&PatternAst<Node>>, name: Symbol) -> Vec<Id> {
         let Some(want) = egraph[class].data.value().map(|v| v.ty.clone()) else { return vec![] };
         let Some(subst) = bindings(self.rule, egraph, class, subst) else { return vec![] };
-        let made = Made { rule: Some(self.rule.name), origin: self.origin(egraph, class, &subst) };
+        let Some(origin) = self.origin(egraph, class, &subst) else { return vec![] };
+        let made = Made { rule: Some(self.rule.name), origin };
         egraph.analysis.rule = self.rule.name;
         let Some(new) = instantiate(egraph, &self.rhs, &subst, &made) else { return vec![] };
         match &egraph[new].data {

@@ -1,7 +1,7 @@
 //! Softmax and norms as frameworks write them out: with casts, with the maximum taken outside, with a sink.
 
 use super::super::{Match, Rule, Sample};
-use super::{norm, norm_axis, row, softmax_axis};
+use super::{is, norm, norm_axis, row, softmax_axis};
 use tahoma_core::DType;
 use tahoma_core::Tensor;
 use tahoma_core::artifact::Numerics::Reassociate;
@@ -17,9 +17,7 @@ fn count_of(m: &mut Match, inverse: bool) -> Option<bool> {
     let x = m.dims("x")?;
     let n: i64 = m.ints("a")?.iter().map(|&a| x[a as usize]).product();
     let want = if inverse { 1.0 / n as f64 } else { n as f64 };
-    let value = m.uniform("n")?;
-    let near = (value - want).abs() <= 1e-6 * want;
-    Some(near && n > 0 && m.elements("n")? == 1 && m.rank("n")? <= m.root()?.rank() && m.ty("x")?.dtype.is_float())
+    Some(is(m, "n", want) && n > 0 && m.elements("n")? == 1 && m.rank("n")? <= m.root()?.rank() && m.ty("x")?.dtype.is_float())
 }
 
 /// 16-bit x, normalised in f32 and rounded before the gain: what `rms_norm` means.

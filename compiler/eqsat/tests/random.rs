@@ -1,0 +1,197 @@
+//! Random programs: what `optimize` returns computes what it was given, at every class of numerics, for both targets.
+//!
+//! A failure names its seed; `cargo run -p tahoma-nets --example random -- SEED` prints the program. More seeds:
+//! `TAHOMA_SEEDS=1000..20000 cargo test --release -p tahoma-eqsat --test random`.
+
+mod common;
+
+use common::{Reference, Values, check, classes};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tahoma_core::artifact::Numerics;
+use tahoma_core::{Attrs, Builder, DType, Program, Tensor, TensorType, ValueId};
+use tahoma_eqsat::{Roofline, SM_90A, TRN2};
+use tahoma_nets::random::random;
+
+/// What was tested.
+#[derive(Debug, Default)]
+struct Count {
+    graphs: usize,
+    /// Sets of values that the source runs on, of those drawn.
+    valid: usize,
+    drawn: usize,
+    /// By class: programs that rules changed, and kernels.
+    changed: Vec<usize>,
+    kernels: Vec<usize>,
+    /// Kernels with a contraction or a reduction.
+    heavy: usize,
+    /// Rules that made something, and how many programs they made a part of.
+    fired: BTreeSet<String>,
+    used: BTreeMap<String, usize>,
+    /// Elements of outputs; those held to a bound in f64, and in the program's own types.
+    judged: [usize; 3],
+}
+
+fn one(seed: u64, count: &Mutex<Count>) -> Result<(), String> {
+    let r = random(seed);
+    let target: &Roofline = if seed.is_multiple_of(2) { &TRN2 } else { &SM_90A };
+    let values = |draw, awkward| {
+        let v = r.values(draw, awkward);
+        Values { inputs: v.inputs, weights: v.weights }
+    };
+    let first = Reference::new(&r.program, values(0, false), false).ok_or("the program does not run on the values it was made with")?;
+    let mut all = vec![first];
+    all.extend(Reference::new(&r.program, values(1, false), false));
+    let mut bits: Vec<Reference> = (2..4).filter_map(|d| Reference::new(&r.program, values(d, true), true)).collect();
+    {
+        let mut c = count.lock().unwrap();
+        c.graphs += 1;
+        c.drawn += 4;
+        c.valid += all.len() + bits.len();
+        for j in all.iter().map(Reference::judged) {
+            (0..3).for_each(|i| c.judged[i] += j[i]);
+        }
+    }
+    let regular = all.len();
+    all.append(&mut bits);
+    for (i, class) in classes().into_iter().enumerate() {
+        let all = if class == Numerics::Exact { &all[..] } else { &all[..regular] };
+        let (q, report) = check(&r.program, target, class, all).map_err(|e| format!("{class:?}: {e}"))?;
+        let mut c = count.lock().unwrap();
+        c.changed.resize(classes().len(), 0);
+        c.kernels.resize(classes().len(), 0);
+        c.changed[i] += usize::from(report.rules.values().any(|u| u.used > 0));
+        c.kernels[i] += report.launches;
+        for (name, u) in &report.rules {
+            c.fired.insert(name.clone());
+            if u.used > 0 {
+                *c.used.entry(name.clone()).or_default() += 1;
+            }
+        }
+        let heavy = |n: &tahoma_core::Node| ["matmul", "conv"].contains(&n.op.name) || n.op.name.starts_with("reduce");
+        c.heavy += q.functions.values().filter(|g| g.attrs.str("kernel").is_some() && g.nodes.iter().any(heavy)).count();
+    }
+    Ok(())
+}
+
+/// Every seed of a range, on all cores; the failures, in order.
+fn all(seeds: std::ops::Range<u64>) -> (Count, Vec<(u64, String)>) {
+    let (count, next, failed) = (Mutex::new(Count::default()), AtomicU64::new(seeds.start), Mutex::new(vec![]));
+    std::thread::scope(|s| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, |n| n.get()) {
+            s.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        break;
+                    }
+                    let done = std::panic::catch_unwind(|| one(seed, &count)).unwrap_or_else(|_| Err("panicked".into()));
+                    if let Err(e) = done {
+                        failed.lock().unwrap().push((seed, e));
+                    }
+                }
+            });
+        }
+    });
+    let mut failed = failed.into_inner().unwrap();
+    failed.sort();
+    (count.into_inner().unwrap(), failed)
+}
+
+#[test]
+fn random_programs_mean_the_same_after() {
+    let seeds = std::env::var("TAHOMA_SEEDS").ok().and_then(|s| {
+        let (from, to) = s.split_once("..")?;
+        Some(from.parse().ok()?..to.parse().ok()?)
+    });
+    let (start, asked) = (std::time::Instant::now(), seeds.is_some());
+    let (count, failed) = all(seeds.unwrap_or(0..1000));
+    println!("{:.1} s: {count:?}", start.elapsed().as_secs_f64());
+    println!("{} rules fired, {} used", count.fired.len(), count.used.len());
+    for (seed, e) in &failed {
+        println!("seed {seed}: {e}");
+    }
+    assert!(failed.is_empty(), "{} programs: cargo run -p tahoma-nets --example random -- {}", failed.len(), failed[0].0);
+    if asked {
+        return;
+    }
+    // Enough is tested: far below what is, far above nothing.
+    assert!(count.graphs == 1000 && count.valid >= 3900, "{} of {} sets of values", count.valid, count.drawn);
+    assert!(count.changed.iter().all(|&n| n >= 350), "programs that rules changed: {:?}", count.changed);
+    assert!(count.kernels.iter().all(|&n| n >= 2000) && count.heavy >= 2500, "{:?} kernels, {} heavy", count.kernels, count.heavy);
+    assert!(count.used.len() >= 70, "{} rules used", count.used.len());
+    let [all, wide, native] = count.judged;
+    assert!(wide * 10 >= all * 9 && native * 10 >= all * 7, "of {all} elements {wide} and {native} have a bound");
+}
+
+/// A program of one input `x: dtype[3, 8]` and one output.
+fn small(dtype: DType, make: impl Fn(&mut Builder, ValueId) -> ValueId) -> Program {
+    let mut b = Builder::new(Program::MAIN);
+    let x = b.input("x", TensorType::known(dtype, &[3, 8]));
+    let y = make(&mut b, x);
+    b.output("y", y);
+    Program::new(b.finish())
+}
+
+#[test]
+fn what_is_wrong_is_seen() {
+    let op = |b: &mut Builder, name: &str, x: &[ValueId]| b.op(name, x, Attrs::new()).unwrap();
+    let number = |b: &mut Builder, d, v: f64| b.constant(Tensor::from_f64s(d, &[], &[v]));
+    let reduce = |b: &mut Builder, x, axes: &[i64]| {
+        b.op("reduce_sum", &[x], Attrs::new().with("axes", axes.to_vec()).with("keepdims", false)).unwrap()
+    };
+    let cast = |b: &mut Builder, x, to: DType| b.op("cast", &[x], Attrs::new().with("to", to).with("saturate", true)).unwrap();
+    let x: Vec<f64> = (0..24).map(|i| (i as f64 * 0.7).sin()).collect();
+    let verdict = |dtype, p: &Program, q: &Program, class| {
+        let v = Values { inputs: vec![Tensor::from_f64s(dtype, &[3, 8], &x)], ..Values::default() };
+        let r = Reference::new(p, v, false).unwrap();
+        (r.check(q, class), r.check_wide(&common::widened(q)))
+    };
+    let (exact, sums) = (Numerics::Exact, Numerics::Reassociate);
+    // Another order: not the same bits, but as good.
+    let p = small(DType::F32, |b, x| {
+        let (k, c) = (number(b, DType::F32, 0.3), number(b, DType::F32, 0.7));
+        let y = op(b, "add", &[x, k]);
+        op(b, "mul", &[y, c])
+    });
+    let q = small(DType::F32, |b, x| {
+        let (kc, c) = (number(b, DType::F32, 0.3 * 0.7), number(b, DType::F32, 0.7));
+        let y = op(b, "mul", &[x, c]);
+        op(b, "add", &[y, kc])
+    });
+    assert!(verdict(DType::F32, &p, &q, exact).0.is_err());
+    assert_eq!(verdict(DType::F32, &p, &q, sums).0, Ok(()));
+    // Sums in fewer bits: right as a formula, less than was asked for.
+    let p = small(DType::F32, |b, x| reduce(b, x, &[0, 1]));
+    let q = small(DType::F32, |b, x| {
+        let y = cast(b, x, DType::BF16);
+        let y = reduce(b, y, &[0, 1]);
+        cast(b, y, DType::F32)
+    });
+    let (native, wide) = verdict(DType::F32, &p, &q, sums);
+    assert!(native.is_err() && wide.is_ok());
+    // A formula that is nearly right, in few bits: only f64 tells.
+    let p = small(DType::BF16, |b, x| op(b, "exp", &[x]));
+    let q = small(DType::BF16, |b, x| {
+        let k = number(b, DType::F32, 1.0 + 1e-6);
+        let y = cast(b, x, DType::F32);
+        let y = op(b, "mul", &[y, k]);
+        let y = cast(b, y, DType::BF16);
+        op(b, "exp", &[y])
+    });
+    let (native, wide) = verdict(DType::BF16, &p, &q, sums);
+    assert!(native.is_ok() && wide.is_err());
+    // The sign of a zero.
+    let p = small(DType::F32, |b, x| {
+        let k = number(b, DType::F32, 0.0);
+        op(b, "mul", &[x, k])
+    });
+    let q = small(DType::F32, |b, x| {
+        let k = number(b, DType::F32, 0.0);
+        let y = op(b, "abs", &[x]);
+        op(b, "mul", &[y, k])
+    });
+    assert!(verdict(DType::F32, &p, &q, exact).0.is_err());
+    assert_eq!(verdict(DType::F32, &p, &q, sums), (Ok(()), Ok(())));
+}
