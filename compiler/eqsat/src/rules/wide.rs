@@ -323,6 +323,50 @@ pub(super) static RULES: &[Rule] = &[
         },
     },
     Rule {
+        name: "concat-of-depthwise-enlarged",
+        class: Reassociate,
+        lhs: "(concat (conv ?x ?a ?s ?p ?d ?g) (conv ?y ?b ?s ?q ?d ?h) ?k)",
+        rhs: "(conv (concat ?x ?y ?k) (concat (pad ?a ?l ?l ?i ?f) (pad ?b ?u ?u ?i ?f) ?z) ?s ?r ?d ?m)",
+        when: Some(|m| {
+            let (x, y, a, b) = (m.dims("x")?, m.dims("y")?, m.dims("a")?, m.dims("b")?);
+            let (g, h, p, q) = (m.int("g")?, m.int("h")?, m.ints("p")?.to_vec(), m.ints("q")?.to_vec());
+            let depthwise = a[1] == 1 && b[1] == 1 && a[0] == g && b[0] == h && g > 1 && h > 1;
+            if !depthwise || a.len() != 4 || b.len() != 4 || a[2..] == b[2..] || m.ints("d")?.iter().any(|&d| d != 1) {
+                return Some(false);
+            }
+            // How far each kernel grows to either side.
+            let grow = |w: &[i64], o: &[i64]| [2, 3].map(|i| (o[i].max(w[i]) - w[i]) / 2);
+            let even = [2, 3].iter().all(|&i| (a[i] - b[i]) % 2 == 0);
+            let (l, u) = (grow(&a, &b), grow(&b, &a));
+            let wider = |p: &[i64], g: [i64; 2]| p.iter().enumerate().map(|(i, p)| p + g[i % 2]).collect::<Vec<i64>>();
+            let fits = even && wider(&p, l) == wider(&q, u) && x[0] == y[0] && x[2..] == y[2..] && m.int("k")? == 1;
+            m.bind("r", wider(&p, l));
+            m.bind("l", vec![0, 0, l[0], l[1]]);
+            m.bind("u", vec![0, 0, u[0], u[1]]);
+            m.bind("i", vec![0, 0, 0, 0]);
+            m.bind("f", 0.0);
+            m.bind("z", 0);
+            m.bind("m", g + h);
+            Some(fits && m.fixed("a")? && m.fixed("b")? && !(m.fixed("x")? && m.fixed("y")?))
+        }),
+        doc: "The same where one kernel is smaller: zeros around it.",
+        sample: |s| {
+            let (n, c, e) = (s.dim(), 1 + s.dim(), 1 + s.dim());
+            let (h, w) = (4 + s.dim(), 4 + s.dim());
+            s.input("x", &[n, c, h, w]);
+            s.input("y", &[n, e, h, w]);
+            s.weight("a", &[c, 1, 3, 3]);
+            s.weight("b", &[e, 1, 5, 5]);
+            s.attr("s", vec![1, 2]);
+            s.attr("p", vec![1, 1, 1, 1]);
+            s.attr("q", vec![2, 2, 2, 2]);
+            s.attr("d", vec![1, 1]);
+            s.attr("g", c as i64);
+            s.attr("h", e as i64);
+            s.attr("k", 1);
+        },
+    },
+    Rule {
         name: "binary-before-slice",
         class: Exact,
         lhs: "({binary} (slice ?x ?a ?z ?t) (slice ?y ?a ?z ?t))",
