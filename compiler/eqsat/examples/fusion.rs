@@ -1,7 +1,8 @@
 //! Fusion of the benchmark networks: modelled time and HBM bytes of no fusion, greedy fusion and extraction, for both targets.
 //!
-//! `fusion [NAMES] [--kernels] [--reduced] [--exact=SECONDS]`; `--kernels` lists the kernels of each program, `--exact` tells the
-//! optimum of the same choice net, or the lower bound that was proved in that time, and how far above it the heuristic is.
+//! `fusion [NAMES] [--kernels] [--reduced] [--exact=SECONDS] [--markdown] [--layers=N,…]`; `--kernels` lists the kernels of each program, `--exact` tells the
+//! optimum of the same choice net, or the lower bound that was proved in that time, and how far above it the heuristic is;
+//! `--layers` times the search on so many equal BERT-base encoder layers instead.
 
 use std::time::{Duration, Instant};
 use tahoma_core::Program;
@@ -25,7 +26,24 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let has = |f: &str| flags.iter().any(|x| *x == f);
     let size = if has("--reduced") { Size::Reduced } else { Size::Real };
     let seconds = flags.iter().find_map(|f| f.strip_prefix("--exact=")).map(str::parse).transpose()?;
+    if let Some(layers) = flags.iter().find_map(|f| f.strip_prefix("--layers=")) {
+        for n in layers.split(',').map(str::parse).collect::<Result<Vec<usize>, _>>()? {
+            let p = tahoma_nets::encoder_layers(n, size);
+            for target in [&TRN2, &SM_90A] {
+                let start = Instant::now();
+                let (_, r) = optimize(&p, &Options::new(target)).map_err(|d| d.to_string())?;
+                println!("{n:4} layers {:7} {:.3} s  {} e-nodes", target.name, start.elapsed().as_secs_f64(), r.e_nodes);
+            }
+        }
+        return Ok(());
+    }
     let mut gains: Vec<f64> = vec![];
+    if has("--markdown") {
+        println!(
+            "| network | target | no fusion, µs | greedy, µs | ours, µs | gain over greedy | above the optimum | no fusion, MB | greedy, MB | ours, MB | kernels | search |"
+        );
+        println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
+    }
     for n in NETWORKS.iter().filter(|n| names.is_empty() || names.iter().any(|x| *x == n.name)) {
         let p = (n.build)(size);
         for target in [&TRN2, &SM_90A] {
@@ -34,6 +52,28 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let (q, r) = optimize(&p, &options).map_err(|d| d.to_string())?;
             let took = start.elapsed().as_secs_f64();
             gains.push(r.greedy_ns / r.chosen_ns);
+            if has("--markdown") {
+                let mb = |b: u64| b as f64 / 1e6;
+                let above = match r.lower_ns >= r.exact_ns {
+                    _ if seconds.is_none() => "-".to_string(),
+                    true => format!("{:.2} %", 100.0 * (r.ordinary_ns / r.exact_ns - 1.0)),
+                    false => format!("not known (at most {:.1} %)", 100.0 * (r.ordinary_ns / r.lower_ns - 1.0)),
+                };
+                println!(
+                    "| {} | {} | {:.1} | {:.1} | {:.1} | {:.1} % | {above} | {:.1} | {:.1} | {:.1} | {} | {took:.2} s |",
+                    n.name,
+                    target.name,
+                    r.unfused_ns / 1e3,
+                    r.greedy_ns / 1e3,
+                    r.chosen_ns / 1e3,
+                    100.0 * (r.greedy_ns / r.chosen_ns - 1.0),
+                    mb(r.unfused_bytes),
+                    mb(r.greedy_bytes),
+                    mb(r.chosen_bytes),
+                    r.launches,
+                );
+                continue;
+            }
             println!(
                 "{:18} {:7} {:9.1} {:9.1} {:9.1} µs  {:5.1} %  {:4} kernels {:3} functions  {:6} nodes {:10} {:.2} s  host {:?}",
                 n.name,
