@@ -66,6 +66,20 @@ fn gated(d: DType, rows: usize, k: usize, n: usize) -> Case {
     c.case(&format!("gated{rows}x{k}x{n}"), y)
 }
 
+/// The energies of a spectrum: real and imaginary parts are two products of one input, squared and added.
+fn energies(d: DType, rows: usize, k: usize, n: usize) -> Case {
+    let mut c = Made::new(d);
+    let (x, w) = (c.input(&[rows, k]), c.input(&[k, 2 * n]));
+    let both = c.op("matmul", &[x, w], no());
+    let half = |at: usize| no().with("starts", ints(&[0, at])).with("sizes", ints(&[rows, n])).with("steps", vec![1, 1]);
+    let (p, q) = (c.op("slice", &[both], half(0)), c.op("slice", &[both], half(n)));
+    let (pp, qq) = (c.op("mul", &[p, p], no()), c.op("mul", &[q, q], no()));
+    let sum = c.op("add", &[pp, qq], no());
+    let product = c.op("mul", &[p, q], no());
+    let y = c.op("max", &[sum, product], no());
+    c.case(&format!("energies{rows}x{k}x{n}"), y)
+}
+
 struct Attention {
     s: usize,
     t: usize,
@@ -188,6 +202,7 @@ pub(crate) fn cases() -> Vec<Case> {
     for d in [DType::F32, DType::BF16] {
         out.extend([norm(d, 5, 24, 10), norm(d, 70, 132, 40), norm(d, 1, 300, 130)]);
         out.extend([gated(d, 3, 16, 12), gated(d, 80, 70, 90)]);
+        out.push(energies(d, 12, 40, 30));
         out.push(attention(d, "attention", &PLAIN));
         out.push(attention(d, "self_attention", &Attention { s: 40, t: 40, e: 16, ..PLAIN }));
         out.push(attention(d, "long_attention", &Attention { s: 20, t: 300, e: 64, mask: false, ..PLAIN }));

@@ -11,6 +11,7 @@ use crate::language::Node;
 use egg::Id;
 use std::collections::HashMap;
 use std::sync::Arc;
+use tahoma_core::kernel;
 use tahoma_core::op::{Contract, Expand, Kind, Move, OpDef};
 use tahoma_core::{Attrs, Builder, TensorType, ValueId};
 
@@ -401,6 +402,12 @@ fn kernels_of(net: &Net, class: usize, kernels: &[Vec<Arc<Candidate>>], costs: [
                 )
                 .collect();
             let contracts = shapes.iter().any(|s| s.0 == Shape::Contract);
+            // Those that share a kernel share their first operand.
+            let mut firsts = picks.iter().filter_map(first_operand);
+            let first = firsts.next();
+            if firsts.any(|f| Some(f) != first) {
+                continue;
+            }
             if contracts && shapes.iter().any(|s| s.0 == Shape::Rows) {
                 continue;
             }
@@ -460,6 +467,20 @@ fn kernels_of(net: &Net, class: usize, kernels: &[Vec<Arc<Candidate>>], costs: [
         wholes += 1;
     }
     keep
+}
+
+/// Classes that the first operand of a contraction reads, where a pick is one.
+fn first_operand(p: &Pick) -> Option<Vec<u32>> {
+    let Pick::Absorb(c) = p else { return None };
+    let kernel::Body::Contract(spec) = &c.formed.spec.body else { return None };
+    if c.formed.shape != Shape::Contract {
+        return None;
+    }
+    let product = spec.a.product.iter().flat_map(|p| p.a.accesses().chain(p.b.accesses()));
+    let mut read: Vec<u32> = spec.a.accesses().chain(product).map(|a| c.inputs[a.buffer]).collect();
+    read.sort_unstable();
+    read.dedup();
+    Some(read)
 }
 
 /// Without kernels that another of their shape makes pointless: no dearer, and needing no more. Inputs and recipes are there anyway, and

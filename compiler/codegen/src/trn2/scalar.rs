@@ -8,7 +8,7 @@ use tahoma_core::DType;
 use tahoma_core::kernel::{Body, KernelSpec, Load, RowStep};
 use tahoma_core::kernel_eval::{self, Value as Number};
 use tahoma_core::scalar::{Binary, Compare, Expr, Step, Unary};
-use tahoma_machine::trn2::{Builder, Instr, Tile};
+use tahoma_machine::trn2::{Builder, Instr, Mem, Tile};
 
 /// A value of the row program while it is lowered.
 #[derive(Clone, Debug)]
@@ -164,6 +164,15 @@ impl Emitter<'_> {
         self.b.emit(Instr::new("tensor_copy").with("dst", &t).with("src", s));
         t
     }
+    /// `y` as a second operand beside `x`: the vector engine reads one of them from PSUM, not both.
+    fn beside(&mut self, x: &Tile, y: &Tile) -> Tile {
+        if x.mem != Mem::Psum || y.mem != Mem::Psum {
+            return y.clone();
+        }
+        let t = self.new_tile(true, y.dtype);
+        self.b.emit(Instr::new("tensor_copy").with("dst", &t).with("src", y));
+        t
+    }
     /// `x op y` for an operator of the ALU.
     fn combine(&mut self, op: &str, swapped: &str, commutes: bool, x: &Val, y: &Val, dtype: DType) -> Lower<Val> {
         match (x, y) {
@@ -172,7 +181,7 @@ impl Emitter<'_> {
             (Val::Const(c), _) if commutes => self.with_number(y, swapped, *c, false, dtype),
             (Val::Const(c), _) => self.with_number(y, op, *c, true, dtype),
             (Val::Tile(a), Val::Tile(c)) | (Val::Scalar(a), Val::Scalar(c)) => {
-                let (a, c) = (a.clone(), c.clone());
+                let (a, c) = (a.clone(), self.beside(a, c));
                 Ok(self.emit(x.is_wide(), dtype, |d| {
                     Instr::new("tensor_tensor").with("dst", d).with("data1", &a).with("data2", &c).with("op", op)
                 }))
@@ -277,6 +286,7 @@ impl Emitter<'_> {
             }
         }
         let (a, p) = (self.widen(x, DType::F32)?, self.widen(y, DType::F32)?);
+        let p = self.beside(&a, &p);
         Ok(self.emit(true, dtype, |d| {
             Instr::new("tensor_tensor").with("dst", d).with("data1", &a).with("data2", &p).with("op", "power").with("engine", "gpsimd")
         }))

@@ -42,7 +42,7 @@ pub struct Effort {
 
 impl Effort {
     /// Fractions of a second on nets of real networks, and the same answer on every machine.
-    pub const QUICK: Effort = Effort { width: FIRST_WIDTH * WIDER, work: 250_000_000, time: FOREVER };
+    pub const QUICK: Effort = Effort { width: FIRST_WIDTH * WIDER, work: 100_000_000, time: FOREVER };
     /// To the optimum, if it is found in time.
     pub fn full(time: Duration) -> Effort {
         Effort { width: 1 << 22, work: u64::MAX, time }
