@@ -2,6 +2,7 @@
 //! and of [`crate::form`].
 
 use crate::kernel::*;
+use crate::kernels::scalar::power;
 use crate::op::Monoid;
 use crate::scalar::{Binary, Compare, Expr, Step, Unary};
 use crate::tensor::Tensor;
@@ -137,7 +138,8 @@ pub fn binary(b: Binary, x: Value, y: Value, d: DType) -> Value {
                 let r = p.wrapping_rem(q);
                 if r != 0 && (r < 0) != (q < 0) { r.wrapping_add(q) } else { r }
             }
-            Binary::Pow => (p as f64).powf(q as f64) as i64,
+            Binary::Pow if unsigned => power(up as i128, uq as i128) as i64,
+            Binary::Pow => power(p as i128, q as i128) as i64,
             Binary::Max if unsigned => up.max(uq) as i64,
             Binary::Min if unsigned => up.min(uq) as i64,
             Binary::Max => p.max(q),
@@ -145,9 +147,11 @@ pub fn binary(b: Binary, x: Value, y: Value, d: DType) -> Value {
             Binary::And | Binary::BitAnd => p & q,
             Binary::Or | Binary::BitOr => p | q,
             Binary::Xor | Binary::BitXor => p ^ q,
+            // By the width or more: nothing is left but the sign.
+            Binary::Shl if uq >= d.bits() as u64 => 0,
             Binary::Shl => p.wrapping_shl(q as u32),
-            Binary::Shr if unsigned => up.wrapping_shr(q as u32) as i64,
-            Binary::Shr => p.wrapping_shr(q as u32),
+            Binary::Shr if unsigned => up.checked_shr(uq.min(64) as u32).unwrap_or(0) as i64,
+            Binary::Shr => p >> uq.min(63),
         });
     }
     let (x, y) = (x.f(), y.f());
@@ -405,4 +409,31 @@ fn contract(c: &ContractSpec, memory: &Memory, out: &mut [Vec<Option<Value>>]) -
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::EvalArgs;
+    use crate::{Attrs, Tensor};
+
+    /// Whole numbers to powers and shifts beyond their width: as the ops compute them.
+    #[test]
+    fn integers_wrap_as_in_the_ops() {
+        let whole = |t: Tensor| i64::from_le_bytes(t.cast(DType::I64).to_bytes()[..8].try_into().unwrap());
+        let pairs = [(3, 45), (-7, 31), (2, 64), (-1, -3), (5, -1), (1, 70), (-9, 200), (1 << 40, 3)];
+        for (b, op) in [(Binary::Pow, "pow"), (Binary::Shl, "shl"), (Binary::Shr, "shr")] {
+            for d in [DType::I64, DType::I32, DType::U8, DType::U64] {
+                for (x, y) in pairs {
+                    let of = |v: i64| Tensor::i64(&[], vec![v]).cast(d);
+                    let (p, q) = (of(x), of(y));
+                    let args = EvalArgs { operands: &[p.clone(), q.clone()], attrs: &Attrs::new() };
+                    let want = (crate::ops::find(op).unwrap().eval)(&args).unwrap().remove(0);
+                    let [p, q, want] = [p, q, want].map(whole);
+                    let Value::I(got) = fit(binary(b, Value::I(p), Value::I(q), d), d) else { panic!("{op} of {d}") };
+                    assert_eq!(got, want, "{op} of {d}: {x}, {y}");
+                }
+            }
+        }
+    }
 }

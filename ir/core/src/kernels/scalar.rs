@@ -133,7 +133,7 @@ ints! {
 }
 
 /// `x` to the power `y`, wrapping; negative powers truncate towards zero.
-fn power(x: i128, y: i128) -> i128 {
+pub(crate) fn power(x: i128, y: i128) -> i128 {
     if y < 0 {
         return match x {
             1 => 1,
