@@ -70,7 +70,7 @@ fn optimal_on_all_small_nets() {
 fn without_time_there_is_still_an_honest_bound() {
     for seed in 0..100 {
         let p = net(seed, 9, 4, 8);
-        let found = solve(&p, &vec![0; 9], Effort::full(Duration::ZERO)).unwrap();
+        let found = solve(&p, &[0; 9], Effort::full(Duration::ZERO)).unwrap();
         let best = least(&p);
         assert!(found.lower() <= best && best <= found.best().cost, "{seed}: {found:?} {best}");
         assert!(found.best().cost <= cost(&p, &[0; 9]));
