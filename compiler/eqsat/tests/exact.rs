@@ -3,6 +3,8 @@
 use std::time::Duration;
 use tahoma_eqsat::extract::dag::{DagWay, Problem};
 use tahoma_eqsat::extract::exact::{Effort, Exact, solve};
+use tahoma_eqsat::{Options, SM_90A, TRN2, optimize};
+use tahoma_nets::{NETWORKS, Size};
 
 const BUDGET: Duration = Duration::from_secs(60);
 
@@ -83,6 +85,25 @@ fn problems_that_are_no_nets_are_refused() {
     assert_eq!(solve(&p, &[0], Effort::full(BUDGET)), None);
     let p = Problem { classes: vec![vec![]], roots: vec![0] };
     assert_eq!(solve(&p, &[0], Effort::full(BUDGET)), None);
+}
+
+/// Ordinary extraction on networks: never worse than greedy fusion, and within 2 % of the optimum where that is found.
+#[test]
+fn networks_are_extracted_within_two_percent() {
+    let mut known = 0;
+    for n in NETWORKS {
+        let p = (n.build)(Size::Reduced);
+        for target in [&TRN2, &SM_90A] {
+            let options = Options { exact: Some(BUDGET), ..Options::new(target) };
+            let (_, r) = optimize(&p, &options).unwrap_or_else(|d| panic!("{}: {d}", n.name));
+            assert!(r.chosen_ns <= r.greedy_ns, "{} for {}: {} over {}", n.name, target.name, r.chosen_ns, r.greedy_ns);
+            if r.lower_ns >= r.exact_ns {
+                known += 1;
+                assert!(r.ordinary_ns <= 1.02 * r.exact_ns, "{} for {}: {} over {}", n.name, target.name, r.ordinary_ns, r.exact_ns);
+            }
+        }
+    }
+    assert!(known >= 2 * NETWORKS.len() - 2, "the optimum is known of {known}");
 }
 
 #[cfg(feature = "exact")]

@@ -1,6 +1,7 @@
 //! Rows that the block makes itself: the passes over `k` that give the scalars of a row (mean and deviation, maximum and sum).
 //!
-//! A warp takes one row after another; its lanes walk `k`. Scalars live in a small table in shared memory, `[row][reduction]`, as f32.
+//! A warp takes one row after another; its lanes walk `k`. Scalars live in a small table in shared memory, `[reduction][row]`, as f32: neighbours
+//! belong to other passes no more, so that no load that a compiler widens touches what is being written.
 //! Where the row is a product that does not fit into shared memory at once, a pass goes over it tile by tile and makes it again.
 
 use super::super::access::{self, Ix};
@@ -14,6 +15,7 @@ use tahoma_core::op::Monoid;
 /// The table of a block's rows.
 pub(super) struct Table {
     buf: Buf,
+    rows: u64,
     /// Value of each column with its monoid and type.
     slots: Vec<(usize, Monoid, DType)>,
 }
@@ -27,11 +29,10 @@ impl Table {
     pub(super) fn new(f: &mut Fun, p: &Plan) -> Option<Table> {
         let passes = p.gemm.a.passes();
         let slots: Vec<_> = passes.iter().flatten().map(|&(v, m, _, d)| (v, m, d)).collect();
-        (!slots.is_empty()).then(|| Table { buf: f.shared(F32, p.tile.m() * slots.len() as u64), slots })
+        (!slots.is_empty()).then(|| Table { buf: f.shared(F32, p.tile.m() * slots.len() as u64), rows: p.tile.m(), slots })
     }
     fn at(&self, f: &mut Fun, row: Val, slot: usize) -> Val {
-        let r = f.mul_k(row, self.slots.len() as i64);
-        f.add_k(r, slot as i64)
+        f.add_k(row, slot as i64 * self.rows as i64)
     }
     fn slot(&self, v: usize) -> usize {
         self.slots.iter().position(|s| s.0 == v).unwrap_or_default()
