@@ -1,7 +1,8 @@
 //! Real, unmodified models: the interpreter, the NeuronCore simulator and the PTX emulator give what the models' own runtimes give.
 
-use tahoma::{Compiler, Tensor, interp, model};
-use tahoma_core::artifact::PlanStep;
+use tahoma::{Compiler, Target, Tensor, interp, model};
+use tahoma_core::Program;
+use tahoma_core::artifact::{Numerics, PlanStep};
 use tahoma_tests::{Oracle, minilm, oracle};
 
 /// Largest |a − b| over one output.
@@ -49,6 +50,35 @@ fn on_target(o: &Oracle, target: &str, device: &str) {
     agree(o, &got, device);
 }
 
+/// Whether two tensors have the same bits; any NaN is as good as another.
+fn same(a: &Tensor, b: &Tensor) -> bool {
+    let (x, y) = (a.contiguous(), b.contiguous());
+    let floats = || x.to_f64s().iter().zip(y.to_f64s()).all(|(x, y)| x.to_bits() == y.to_bits() || (x.is_nan() && y.is_nan()));
+    a.ty() == b.ty() && (x.to_bytes() == y.to_bytes() || (a.dtype().is_float() && floats()))
+}
+
+/// What the search makes of a model computes what the model does, on the interpreter: bit for bit where only exact rules may be used.
+fn before_is_after(o: &Oracle) {
+    let p = interp::prepare(&o.model, &model::Request::default(), &o.inputs).unwrap_or_else(|d| panic!("{d}"));
+    let compiler = Compiler::new(&o.model).request(&p.request).shapes_of(&p.inputs);
+    let source = compiler.specialise(&p.model.program).unwrap_or_else(|d| panic!("{d}"));
+    let run = |q: &Program| interp::evaluate_program(q, &p.inputs, &p.model.store).unwrap_or_else(|d| panic!("{d}"));
+    let before = run(&source);
+    for target in ["trn2", "sm_90a"] {
+        for class in [Numerics::Exact, Numerics::Reassociate] {
+            let what = format!("{target} at {class:?}");
+            let target = Target::parse(target).unwrap_or_else(|d| panic!("{d}"));
+            let (found, rules) = compiler.clone().numerics(class).eqsat(&source, target).unwrap_or_else(|d| panic!("{d}"));
+            assert!(found.functions.len() > source.functions.len(), "{what}: no kernel");
+            println!("{what}: {} kernels from {} rules", found.functions.len() - source.functions.len(), rules.len());
+            for ((name, x), (_, y)) in before.iter().zip(run(&found)) {
+                assert!(class > Numerics::Exact || same(x, &y), "{what}: {name} has other bits, by {:.2e}", distance(x, &y));
+                assert!(distance(x, &y) <= BOUND, "{what}: {name} is off by {:.2e}", distance(x, &y));
+            }
+        }
+    }
+}
+
 macro_rules! models { ($($name:ident $oracle:expr;)*) => { $(mod $name {
     use super::*;
     #[test]
@@ -57,6 +87,8 @@ macro_rules! models { ($($name:ident $oracle:expr;)*) => { $(mod $name {
     fn on_trainium2() { on_target(&$oracle, "trn2", "trn2-sim") }
     #[test]
     fn on_hopper() { on_target(&$oracle, "sm_90a", "ptx-emu") }
+    #[test]
+    fn is_the_same_after_the_search() { before_is_after(&$oracle) }
 })* } }
 
 /// The same model with its sampling rate fixed, as `--constant sr=…` does: the branch is gone, and so is the step that chooses.
@@ -85,5 +117,6 @@ models! {
     ocr6_recogniser oracle("ocr6-rec");
     ocr6_classifier oracle("ocr6-cls");
     file_type oracle("magika");
+    transformer_block oracle("block");
     sentence_embedding minilm();
 }

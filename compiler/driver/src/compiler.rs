@@ -202,8 +202,11 @@ impl Compiler {
         Ok(Outcome::Artifact(compiled))
     }
 
-    pub(crate) fn chosen_target(&self) -> Result<Target, Diagnostic> {
-        self.target.ok_or_else(|| Diagnostic::error("E0501", "no target").note(format!("name one: {}", Target::names().join(", "))))
+    /// The target, once all that was given is in order: of a name that is none, that is what is said.
+    pub(crate) fn chosen_target(&self) -> Result<Target, Diagnostics> {
+        self.problems.clone().into_result(())?;
+        let none = || Diagnostic::error("E0501", "no target").note(format!("name one: {}", Target::names().join(", ")));
+        Ok(self.target.ok_or_else(none)?)
     }
     pub(crate) fn allowed(&self) -> Numerics {
         self.numerics
