@@ -45,6 +45,7 @@ fn on_target(o: &Oracle, target: &str, device: &str) {
     let r = &c.manifest.report;
     let share = r.device_flops as f64 / (r.device_flops + r.host_flops).max(1) as f64;
     println!("{target}: {} launches, {:.2} % of the flops on the device; on the host: {:?}", r.launches, 100.0 * share, r.host_ops);
+    assert!(r.refused.is_empty(), "{target}: {:?}", r.refused);
     assert!(share >= 0.9, "{target}: only {:.1} % on the device: {:?}", 100.0 * share, r.host_ops);
     let (got, _) = c.run(&p.inputs, device).unwrap_or_else(|d| panic!("{d}"));
     agree(o, &got, device);

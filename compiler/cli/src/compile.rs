@@ -134,6 +134,12 @@ fn report_text(c: &Compiled, dir: Option<&Path>) -> String {
             out += &format!("    {:>4} × {:<20} {:>6.2} %   {}\n", h.count, h.op, percent(h.flops, all.max(1)), h.reason);
         }
     }
+    if !r.refused.is_empty() {
+        out += "  kernels that the target refused, op by op instead:\n";
+        for k in &r.refused {
+            out += &format!("    {:<12} {:>4} ops   {}\n", k.kernel, k.ops, k.reason);
+        }
+    }
     if r.predicted_ns > 0.0 {
         out += &format!("  predicted device time {:.3} ms (cost model)\n", r.predicted_ns / 1e6);
     }
@@ -159,6 +165,7 @@ fn report_json(c: &Compiled, dir: Option<&Path>) -> serde_json::Value {
         "host_flops": r.host_flops,
         "on_device_share": percent(r.device_flops, r.device_flops + r.host_flops) / 100.0,
         "host_ops": r.host_ops,
+        "refused": r.refused,
         "rules": r.rules,
         "predicted_ns": r.predicted_ns,
         "times": times_json(&c.times),

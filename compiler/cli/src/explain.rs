@@ -205,6 +205,9 @@ fn artifact(dir: &Path, kernel: Option<&str>, as_json: bool) -> Exit {
         for h in &m.report.host_ops {
             out += &format!("  host {:>4} × {:<14} {:>6.2} %  {}\n", h.count, h.op, percent(h.flops, all.max(1)), h.reason);
         }
+        for k in &m.report.refused {
+            out += &format!("  refused {} of {} ops, op by op instead: {}\n", k.kernel, k.ops, k.reason);
+        }
         for (rule, n) in &m.report.rules {
             out += &format!("  rule {rule} made {n} ops\n");
         }

@@ -80,6 +80,23 @@ fn energies(d: DType, rows: usize, k: usize, n: usize) -> Case {
     c.case(&format!("energies{rows}x{k}x{n}"), y)
 }
 
+/// A step of a recurrent layer: four gates are four products of one input.
+fn cell(d: DType, rows: usize, k: usize, n: usize) -> Case {
+    let mut c = Made::new(d);
+    let (x, w, b, old) = (c.input(&[rows, k]), c.input(&[k, 4 * n]), c.input(&[4 * n]), c.input(&[rows, n]));
+    let all = c.op("matmul", &[x, w], no());
+    let all = c.op("add", &[all, b], no());
+    let gate = |at: usize| no().with("starts", ints(&[0, at * n])).with("sizes", ints(&[rows, n])).with("steps", vec![1, 1]);
+    let [i, o, f, g] = [0, 1, 2, 3].map(|at| c.op("slice", &[all], gate(at)));
+    let [i, o, f] = [i, o, f].map(|x| c.op("sigmoid", &[x], no()));
+    let g = c.op("tanh", &[g], no());
+    let (kept, new) = (c.op("mul", &[f, old], no()), c.op("mul", &[i, g], no()));
+    let state = c.op("add", &[kept, new], no());
+    let state = c.op("tanh", &[state], no());
+    let y = c.op("mul", &[o, state], no());
+    c.case(&format!("cell{rows}x{k}x{n}"), y)
+}
+
 struct Attention {
     s: usize,
     t: usize,
@@ -203,6 +220,7 @@ pub(crate) fn cases() -> Vec<Case> {
         out.extend([norm(d, 5, 24, 10), norm(d, 70, 132, 40), norm(d, 1, 300, 130)]);
         out.extend([gated(d, 3, 16, 12), gated(d, 80, 70, 90)]);
         out.push(energies(d, 12, 40, 30));
+        out.extend([cell(d, 1, 128, 128), cell(d, 70, 36, 48)]);
         out.push(attention(d, "attention", &PLAIN));
         out.push(attention(d, "self_attention", &Attention { s: 40, t: 40, e: 16, ..PLAIN }));
         out.push(attention(d, "long_attention", &Attention { s: 20, t: 300, e: 64, mask: false, ..PLAIN }));

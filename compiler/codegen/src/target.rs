@@ -73,7 +73,11 @@ impl TargetDef {
 
 impl TargetCost for TargetDef {
     fn kernel_ns(&self, spec: &KernelSpec) -> Option<f64> {
-        if self.kind == TargetKind::Trn2 && crate::trn2::refused(spec).is_some() {
+        let refused = match self.kind {
+            TargetKind::Trn2 => crate::trn2::refused(spec),
+            TargetKind::Ptx => crate::ptx::refused(spec),
+        };
+        if refused.is_some() {
             return None;
         }
         self.roofline.kernel_ns(spec)

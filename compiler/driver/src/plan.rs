@@ -134,6 +134,10 @@ pub fn plan(program: &Program, lower: Lower) -> Result<Plan, Diagnostic> {
         launched: HashMap::new(),
         host: BTreeMap::new(),
     };
+    for (kernel, why) in called.iter().filter_map(|(f, v)| Some((f, v.as_ref().err()?))) {
+        let ops = program.functions[kernel].nodes.iter().filter(|n| n.op.name != "constant").count();
+        p.plan.report.refused.push(RefusedKernel { kernel: kernel.clone(), ops, reason: why.clone() });
+    }
     p.inputs();
     p.block(&top)?;
     let (plan, launched) = p.finish(&top)?;

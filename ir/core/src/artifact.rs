@@ -174,9 +174,20 @@ pub struct Report {
     pub host_flops: u64,
     /// Each op that runs on the host: name, count, flops, why.
     pub host_ops: Vec<HostOp>,
+    /// Kernels that the search chose and the target's code generator refused: their ops are launched one by one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RefusedKernel>,
     /// Rewrite rules and how often each changed the program that was chosen.
     pub rules: BTreeMap<String, u64>,
     pub predicted_ns: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RefusedKernel {
+    pub kernel: String,
+    /// Ops of the kernel, which now have a launch or a host step each.
+    pub ops: usize,
+    pub reason: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

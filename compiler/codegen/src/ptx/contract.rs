@@ -26,6 +26,7 @@ mod plan;
 mod row;
 mod stage;
 
+use super::MOST_SHARED;
 use super::access::{self, Ix};
 use super::printer::*;
 use super::rows::Scheduled;
@@ -58,7 +59,11 @@ pub(super) fn refused(c: &ContractSpec) -> Option<String> {
     }
     let product = c.a.product.as_ref().map_or(c.dtype, |p| p.dtype);
     let kept = c.a.steps.iter().all(|s| !matches!(s, RowStep::Reduce { dtype, .. } if !row::keeps(*dtype)));
-    if multiplies(c.dtype) && multiplies(product) && kept { None } else { Some(format!("tensor cores do not multiply {}", c.dtype)) }
+    if !(multiplies(c.dtype) && multiplies(product) && kept) {
+        return Some(format!("tensor cores do not multiply {}", c.dtype));
+    }
+    let no_room = || format!("the sums of {} products take more than {MOST_SHARED} bytes of shared memory", c.b.len());
+    plan::choose(c).is_none().then(no_room)
 }
 
 /// What all rounds of a block share.
@@ -76,9 +81,9 @@ struct Block<'a> {
     swizzled: Val,
 }
 
-/// Schedules a contraction for which [`fits`] holds.
-pub(super) fn schedule(c: &ContractSpec, ins: &[Buf], out: &(Buf, DType), wide: bool) -> Scheduled {
-    let p = Plan::new(c, ins);
+/// Schedules a contraction for which [`fits`] holds. `None` where no tile fits into shared memory.
+pub(super) fn schedule(c: &ContractSpec, ins: &[Buf], out: &(Buf, DType), wide: bool) -> Option<Scheduled> {
+    let p = Plan::new(c, plan::choose(c)?, ins);
     let mut fun = Fun::new(wide);
     let f = &mut fun;
     let t = p.tile;
@@ -90,9 +95,7 @@ pub(super) fn schedule(c: &ContractSpec, ins: &[Buf], out: &(Buf, DType), wide: 
     let (m0, n0) = (f.mul_k(bm, t.m() as i64), f.mul_k(bn, t.n() as i64));
     let batch = access::decode(f, z, &p.batch);
 
-    let back = p.gemm.b.len() as u64 * t.slices * t.m() * t.stride();
-    let staged = p.gemm.all_words().max(p.scores.as_ref().map_or(0, Gemm::all_words));
-    let shared = f.shared(I32, staged.max(back));
+    let shared = f.shared(I32, plan::words(c, &t));
     // The thread's place among the warps, and in its warp.
     let (warp, lane) = (f.div_k(tid, 32), f.rem_k(tid, 32));
     let (g, q) = (f.div_k(lane, 4), f.rem_k(lane, 4));
@@ -129,7 +132,7 @@ pub(super) fn schedule(c: &ContractSpec, ins: &[Buf], out: &(Buf, DType), wide: 
     }
     f.barrier();
     epilogue(f, c, &p, ins, out, &b.shared, tid, [m0, n0], &b.batch);
-    Scheduled { fun, blocks: tiles_m * tiles_n * batches, block: t.threads() }
+    Some(Scheduled { fun, blocks: tiles_m * tiles_n * batches, block: t.threads() })
 }
 
 impl Block<'_> {
@@ -195,7 +198,7 @@ impl Block<'_> {
     /// Rows that are a product: its tile is made for `t.n` columns of `k`, for each pass and for the sums.
     fn attend(&self, f: &mut Fun, scores: &Gemm, m0: Val, chunks_a: &mut [Chunk], chunks_b: &[Chunk], start: &[Val]) -> Vec<Val> {
         let (p, t) = (self.p, self.p.tile);
-        let stride = t.n() + 4;
+        let stride = plan::score_stride(&t);
         let buf = f.shared(F32, t.m() * stride);
         let tiles = p.gemm.inner().div_ceil(t.n());
         let queries = chunks(f, p, scores, &scores.a, self.tid, m0, &self.batch, 0);

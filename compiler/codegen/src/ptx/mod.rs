@@ -105,6 +105,14 @@ fn needs_wide(body: &Body) -> bool {
     most >= 1 << 30
 }
 
+/// Why a kernel is not made, as far as that shows without making it. What the search chooses must pass.
+pub fn refused(spec: &KernelSpec) -> Option<String> {
+    match &spec.body {
+        Body::Contract(c) => contract::refused(c),
+        Body::Rows(_) => None,
+    }
+}
+
 /// Schedules a kernel and writes it as MLIR. Errors: E0502 for number types without a form here, E0503 for a grid or shared memory
 /// beyond the machine's.
 pub fn lower(spec: &KernelSpec, target: &TargetDef) -> Result<PtxKernel, Diagnostic> {
@@ -114,9 +122,7 @@ pub fn lower(spec: &KernelSpec, target: &TargetDef) -> Result<PtxKernel, Diagnos
     };
     let (ins, out_bufs) = (named("in", &spec.inputs)?, named("out", &spec.outputs)?);
     let outs: Vec<_> = out_bufs.iter().cloned().zip(spec.outputs.iter().map(|t| t.dtype)).collect();
-    if let Body::Contract(c) = &spec.body
-        && let Some(why) = contract::refused(c)
-    {
+    if let Some(why) = refused(spec) {
         return Err(refuse(&spec.name, why));
     }
     let wide = needs_wide(&spec.body);
@@ -126,6 +132,7 @@ pub fn lower(spec: &KernelSpec, target: &TargetDef) -> Result<PtxKernel, Diagnos
             let out = outs.get(c.store.buffer).ok_or_else(|| refuse(&spec.name, "it stores to no output"))?;
             let spread = c.is_narrow().then(|| c.spread());
             contract::schedule(spread.as_ref().unwrap_or(c), &ins, out, wide)
+                .ok_or_else(|| refuse(&spec.name, "no tile fits into shared memory"))?
         }
         Body::Contract(c) => rows::schedule(&rows::of_contract(c), &ins, &outs, wide),
     };

@@ -1,7 +1,7 @@
 //! What a block does: its tile, the loops of each side, and where operands come from.
 
-use super::super::access;
 use super::super::printer::Buf;
+use super::super::{MOST_SHARED, access};
 use tahoma_core::DType;
 use tahoma_core::kernel::*;
 
@@ -63,19 +63,42 @@ impl Tile {
     }
 }
 
-fn choose(m: u64, n: u64, k: u64, batch: u64, words_k: u64, rows: bool) -> Tile {
+/// High and low parts of a number.
+fn parts(d: DType) -> u64 {
+    if d == DType::F32 { 2 } else { 1 }
+}
+
+/// Words that a block's rounds and then its sums take, one after the other, in shared memory.
+pub(super) fn words(c: &ContractSpec, t: &Tile) -> u64 {
+    let staged = |d: DType, matrices: u64| parts(d) * t.slices * WORDS * (t.m() + matrices * t.n());
+    let matrices = c.b.len() as u64;
+    let sums = matrices * t.slices * t.m() * t.stride();
+    sums.max(staged(c.dtype, matrices)).max(c.a.product.as_ref().map_or(0, |p| staged(p.dtype, 1)))
+}
+
+/// Words from one row of scores to the next.
+pub(super) fn score_stride(t: &Tile) -> u64 {
+    t.n() + 4
+}
+
+/// Bytes of shared memory that a block takes, with what it keeps of its rows.
+fn bytes(c: &ContractSpec, t: &Tile) -> u64 {
+    let scalars = c.a.steps.iter().filter(|s| matches!(s, RowStep::Reduce { .. })).count() as u64;
+    let scores = if c.a.product.is_some() { score_stride(t) } else { 0 };
+    4 * (words(c, t) + t.m() * (scalars + scores))
+}
+
+/// The best tile that fits into shared memory.
+pub(super) fn choose(c: &ContractSpec) -> Option<Tile> {
+    let product = |v: &[u64]| v.iter().product::<u64>();
+    let (m, n, k, batch) = (product(&c.m), product(&c.n), product(&c.k), product(&c.batch));
+    let (rows, per_slice) = (c.a.is_row(), if c.dtype == DType::F32 { 16 } else { 32 });
     let tiles = if rows { ROW_TILES } else { TILES };
-    let mut best = tiles[0];
-    for t in tiles {
-        // Slices that k does not fill are idle warps.
-        if t.slices > 1 && k < words_k * t.slices {
-            continue;
-        }
-        if t.score(m, n, batch, rows) < best.score(m, n, batch, rows) {
-            best = *t;
-        }
-    }
-    best
+    // Slices that k does not fill are idle warps. Several B take the registers of several tiles: those of one are enough.
+    let busy = |t: &&Tile| t.slices == 1 || (k >= per_slice * t.slices && c.b.len() == 1);
+    let fits = |t: &&Tile| bytes(c, t) <= MOST_SHARED;
+    let score = |t: &Tile| t.score(m, n, batch, rows);
+    tiles.iter().filter(busy).filter(fits).min_by(|x, y| score(x).total_cmp(&score(y))).copied()
 }
 
 /// One of `m` or `n` with the loops around it.
@@ -143,9 +166,8 @@ impl Gemm {
     pub(super) fn per_round(&self) -> u64 {
         self.per_chunk() * 4 * self.slices
     }
-    /// High and low parts.
     pub(super) fn parts(&self) -> u64 {
-        if self.dtype == DType::F32 { 2 } else { 1 }
+        parts(self.dtype)
     }
     pub(super) fn inner(&self) -> u64 {
         self.k_in.iter().product()
@@ -160,9 +182,6 @@ impl Gemm {
     /// Where the tiles start in shared memory: A, then each B.
     pub(super) fn base_b(&self, i: usize) -> u64 {
         self.words(&self.a) + self.b[..i].iter().map(|b| self.words(b)).sum::<u64>()
-    }
-    pub(super) fn all_words(&self) -> u64 {
-        self.base_b(self.b.len())
     }
 }
 
@@ -226,14 +245,11 @@ fn side(o: &Operand, ins: &[Buf], dtype: DType, extents: &[u64], tile: u64, l: &
 }
 
 impl Plan {
-    pub(super) fn new(c: &ContractSpec, ins: &[Buf]) -> Plan {
+    pub(super) fn new(c: &ContractSpec, tile: Tile, ins: &[Buf]) -> Plan {
         let (nb, nm, nn, nk) = (c.batch.len(), c.m.len(), c.n.len(), c.k.len());
         let rows = c.a.is_row();
         let per_slice = if c.dtype == DType::F32 { 16 } else { 32 };
-        let product = |v: &[u64]| v.iter().product::<u64>();
         // Several B take the registers of several tiles: those of one are enough.
-        let chosen = choose(product(&c.m), product(&c.n), product(&c.k), product(&c.batch), per_slice, rows);
-        let tile = if c.b.len() > 1 && chosen.slices > 1 { TILES[0] } else { chosen };
         // Guarded loops of k outside, if what stays inside fills a round. Rows that the block makes walk k in order.
         let guards = |o: &Operand, at: usize| o.accesses().any(|a| a.guards.iter().any(|g| g.coeffs[at] != 0));
         let dependent = |d: usize| guards(&c.a, nb + nm + d) || c.b.iter().any(|b| guards(b, nb + nn + d));
