@@ -107,7 +107,6 @@ fn networks_are_extracted_within_two_percent() {
     assert!(known >= 20, "the optimum is known of {known}");
 }
 
-#[cfg(feature = "exact")]
 #[test]
 fn the_solver_crate_finds_the_same_optimum() {
     use tahoma_eqsat::extract::exact::ilp;
