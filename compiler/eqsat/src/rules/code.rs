@@ -8,7 +8,7 @@ use crate::values::Known;
 use egg::{Applier, Id, Language, PatternAst, Rewrite, SearchMatches, Searcher, Subst, Symbol, Var};
 use std::sync::Arc;
 use tahoma_core::artifact::Numerics;
-use tahoma_core::{Attr, Origin, TensorType};
+use tahoma_core::{Attr, Origin, Tensor, TensorType};
 
 /// A rule as code.
 pub struct Code {
@@ -45,6 +45,14 @@ impl<'a> Site<'a> {
     }
     pub fn dims(&self, id: Id) -> Option<Vec<i64>> {
         self.ty(id)?.shape.0.iter().map(|d| d.known().map(|n| n as i64)).collect()
+    }
+    /// A constant, however large.
+    pub fn constant(&self, id: Id) -> Option<Arc<Tensor>> {
+        let known = self.egraph[id].data.value().and_then(|v| v.constant.clone());
+        known.or_else(|| match self.attr(&self.nodes(id, "constant").pop()?, 0)? {
+            Attr::Tensor(t) => Some(t.clone()),
+            _ => None,
+        })
     }
     pub fn same(&self, a: Id, b: Id) -> bool {
         self.egraph.find(a) == self.egraph.find(b)

@@ -12,6 +12,7 @@ pub mod code;
 mod composite;
 mod contract;
 pub mod docs;
+mod gathers;
 mod known;
 pub mod merge;
 mod moves;
@@ -199,7 +200,8 @@ impl<'a> Match<'a> {
 const ACTIVATIONS: &[&str] = &["relu", "gelu", "gelu_tanh", "silu", "hard_swish", "softplus", "softsign", "mish"];
 
 /// Rules as code, by family.
-pub static CODES: &[(&str, &[code::Code])] = &[("Moves", moves::concat::RULES), ("What is known of elements", known::RULES)];
+pub static CODES: &[(&str, &[code::Code])] =
+    &[("Moves", moves::concat::RULES), ("Gathers", gathers::RULES), ("What is known of elements", known::RULES)];
 
 /// A rule of several roots, which no pattern can say.
 pub struct Several {
