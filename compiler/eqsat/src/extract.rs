@@ -4,9 +4,10 @@
 //! cost(choice) = Σ ns(way chosen for c),   c reachable from the outputs, each once
 //! ```
 //!
-//! Several first choices (everything fused that a single use would fuse, nothing fused, by shared flow as in technology mapping), each
-//! improved by the local search of [`dag`], then by the exact search of [`exact`] as far as a narrow frontier takes it. Only improvements
-//! are kept, so the result is never worse than greedy fusion. Everything goes in class order: equal nets give equal choices.
+//! First the exact search of [`exact`], as far as a narrow frontier takes it: nets of most networks end there. Else several first choices
+//! (everything fused that a single use would fuse, nothing fused, by shared flow as in technology mapping), each improved by the local
+//! search of [`dag`]. Only improvements are kept, so the result is never worse than greedy fusion. Everything goes in class order: equal
+//! nets give equal choices.
 
 pub mod dag;
 pub mod exact;
@@ -127,6 +128,20 @@ pub fn unfused(net: &Net) -> Choice {
 
 /// The cheapest choice found.
 pub fn extract(net: &Net) -> Choice {
+    let chosen = |a: &dag::Answer| Choice { way: a.way.clone(), ns: a.cost };
+    let narrow = exact(net, &greedy(net), Effort::QUICK);
+    if let Some(exact::Exact::Optimal(best)) = &narrow {
+        return chosen(best);
+    }
+    let mut best = searched(net);
+    if let Some(e) = narrow.filter(|e| e.best().cost < best.ns - GAIN) {
+        best = chosen(e.best());
+    }
+    best
+}
+
+/// The best of several local searches.
+fn searched(net: &Net) -> Choice {
     let mut parents = vec![0u32; net.classes.len()];
     for c in &net.classes {
         let mut all: Vec<u32> = c.ways.iter().flat_map(|w| w.needs.iter().copied()).collect();
@@ -155,10 +170,7 @@ pub fn extract(net: &Net) -> Choice {
             best = found;
         }
     }
-    match exact(net, &best, Effort::QUICK) {
-        Some(e) if e.best().cost < best.ns - GAIN => Choice { way: e.best().way.clone(), ns: e.best().cost },
-        _ => best,
-    }
+    best
 }
 
 /// The cheapest choice there is, or what is known about its cost when the effort is spent; `found` is the choice to beat.

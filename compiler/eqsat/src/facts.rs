@@ -9,7 +9,7 @@ use egg::{Analysis, DidMerge, Id};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tahoma_core::graph::FOLD_ELEMENTS;
-use tahoma_core::op::{EvalArgs, InferArgs, Kind};
+use tahoma_core::op::{EvalArgs, Fresh, InferArgs, Kind};
 use tahoma_core::{Attr, Attrs, Diagnostic, Origin, Tensor, TensorType};
 
 pub type EGraph = egg::EGraph<Node, Facts>;
@@ -156,7 +156,8 @@ fn infer(g: &EGraph, op: OpId, n: &Node) -> Result<Fact, Arc<str>> {
         }
     }
     let consts: Vec<Option<&Tensor>> = args.iter().map(|v| v.constant.as_deref()).collect();
-    let results = (def.infer)(&InferArgs { operands: &types, attrs: &attrs, consts: &consts, fresh: "?" }).map_err(|e| e.message)?;
+    let results =
+        (def.infer)(&InferArgs { operands: &types, attrs: &attrs, consts: &consts, fresh: Fresh("?", 0) }).map_err(|e| e.message)?;
     let [ty] = results.as_slice() else { return Ok(Fact::Many(results)) };
     if !ty.shape.is_static() {
         return Err(format!("{}: the result's shape depends on data", def.name).into());

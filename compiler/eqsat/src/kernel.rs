@@ -160,7 +160,13 @@ const PROBE: u64 = 16;
 
 /// Whether rows over a contraction can stand before another: tried with a matrix of no matter what width.
 fn scores(mut g: Graph, target: &dyn TargetCost) -> Option<Formed> {
-    if !g.nodes.iter().any(|n| matches!(n.op.kind, Kind::Contract(_))) {
+    // What reduces: activations, the composites without attributes, do not.
+    let reduces = |n: &GraphNode| match n.op.kind {
+        Kind::Reduce(_) => true,
+        Kind::Composite(_) => !n.op.attrs.is_empty(),
+        _ => false,
+    };
+    if !g.nodes.iter().any(|n| matches!(n.op.kind, Kind::Contract(_))) || !g.nodes.iter().any(reduces) {
         return None;
     }
     let out = g.outputs.first()?.value;

@@ -5,7 +5,7 @@
 
 use crate::attr::{Attr, Attrs};
 use crate::diag::{Diagnostic, Diagnostics, Origin};
-use crate::op::{EvalArgs, InferArgs, Kind, OpDef, OpError};
+use crate::op::{EvalArgs, Fresh, InferArgs, Kind, OpDef, OpError};
 use crate::tensor::Tensor;
 use crate::types::TensorType;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -238,8 +238,8 @@ impl Builder {
             return Ok(vec![v]);
         }
         let consts: Vec<Option<&Tensor>> = operands.iter().map(|v| self.consts.get(v).map(|t| &**t)).collect();
-        let fresh = format!("{}.{}", self.graph.name, self.graph.nodes.len());
-        let results = (op.infer)(&InferArgs { operands: &types, attrs, consts: &consts, fresh: &fresh })?;
+        let fresh = Fresh(&self.graph.name, self.graph.nodes.len());
+        let results = (op.infer)(&InferArgs { operands: &types, attrs, consts: &consts, fresh })?;
         if pure && self.foldable(operands, &results) {
             let values: Vec<Tensor> = operands.iter().map(|v| (*self.consts[v]).clone()).collect();
             if let Ok(folded) = (op.eval)(&EvalArgs { operands: &values, attrs }) {

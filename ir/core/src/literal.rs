@@ -3,7 +3,7 @@
 
 use crate::attr::{Attr, Attrs};
 use crate::convert::texts;
-use crate::op::{AttrType, EvalArgs, InferArgs, OpDef, OpError};
+use crate::op::{AttrType, EvalArgs, Fresh, InferArgs, OpDef, OpError};
 use crate::tensor::{Buffer, Tensor};
 use crate::types::DType;
 
@@ -195,7 +195,7 @@ impl Example {
         crate::graph::check_signature(self.op, self.operands.len(), &self.attrs)?;
         let types: Vec<_> = self.operands.iter().map(Tensor::ty).collect();
         let consts: Vec<_> = self.operands.iter().map(Some).collect();
-        (self.op.infer)(&InferArgs { operands: &types, attrs: &self.attrs, consts: &consts, fresh: "x" })?;
+        (self.op.infer)(&InferArgs { operands: &types, attrs: &self.attrs, consts: &consts, fresh: Fresh("x", 0) })?;
         (self.op.eval)(&EvalArgs { operands: &self.operands, attrs: &self.attrs })
     }
 }

@@ -177,7 +177,17 @@ pub struct InferArgs<'a> {
     /// Operand values where they are constants.
     pub consts: &'a [Option<&'a Tensor>],
     /// A prefix for new symbols, unique to the op.
-    pub fresh: &'a str,
+    pub fresh: Fresh<'a>,
+}
+
+/// Where an op stands, which makes its symbols unique: the graph's name and its place there. Written only where a symbol is made.
+#[derive(Clone, Copy)]
+pub struct Fresh<'a>(pub &'a str, pub usize);
+
+impl std::fmt::Display for Fresh<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "{}.{}", self.0, self.1)
+    }
 }
 
 pub struct EvalArgs<'a> {

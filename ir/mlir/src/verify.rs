@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use tahoma_core::graph::check_signature;
-use tahoma_core::op::{InferArgs, Results};
+use tahoma_core::op::{Fresh, InferArgs, Results};
 use tahoma_core::{Attr, DType, Diagnostic, Diagnostics, Dim, Graph, Kind, Node, Origin, Program, Tensor, TensorType, ValueId};
 
 /// Places in a text for nodes without an origin: function and index of the node, to `file:line:column`.
@@ -127,7 +127,7 @@ fn node(program: &Program, g: &Graph, n: &Node, constants: &HashMap<ValueId, &Ar
         return Ok(());
     }
     let known: Vec<Option<&Tensor>> = n.operands.iter().map(|v| constants.get(v).map(|t| &***t)).collect();
-    let args = InferArgs { operands: &operands, attrs: &n.attrs, consts: &known, fresh: "?" };
+    let args = InferArgs { operands: &operands, attrs: &n.attrs, consts: &known, fresh: Fresh("?", 0) };
     let want = (n.op.infer)(&args).map_err(|e| {
         let mut d = fault(format!("ml.{}: {}", n.op.name, e.message));
         for (i, t) in operands.iter().enumerate() {

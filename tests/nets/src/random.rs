@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tahoma_core::eval::Weights;
 use tahoma_core::graph::check_signature;
-use tahoma_core::op::{EvalArgs, InferArgs, OpDef};
+use tahoma_core::op::{EvalArgs, Fresh, InferArgs, OpDef};
 use tahoma_core::ops::OPS;
 use tahoma_core::{Attrs, Builder, DType, Diagnostic, Origin, Program, Tensor, TensorType, ValueId};
 
@@ -239,7 +239,7 @@ impl Gen {
         // As the values are, and as the builder knows them.
         let now: Vec<TensorType> = tensors.iter().map(Tensor::ty).collect();
         let all: Vec<Option<&Tensor>> = tensors.iter().map(Some).collect();
-        let results = (op.infer)(&InferArgs { operands: &now, attrs: &attrs, consts: &all, fresh: "n" }).ok()?;
+        let results = (op.infer)(&InferArgs { operands: &now, attrs: &attrs, consts: &all, fresh: Fresh("n", 0) }).ok()?;
         if results.iter().any(|t| t.shape.elements().is_some_and(|n| n > LARGEST as u64)) {
             return None;
         }

@@ -103,7 +103,7 @@ pub(crate) fn broadcast_to(t: &Tensor, shape: &[usize]) -> Tensor {
 pub(crate) fn static_result(infer: fn(&InferArgs) -> Result<Vec<TensorType>, OpError>, a: &EvalArgs) -> Result<Vec<usize>, OpError> {
     let types: Vec<TensorType> = a.operands.iter().map(Tensor::ty).collect();
     let consts: Vec<Option<&Tensor>> = a.operands.iter().map(Some).collect();
-    let out = infer(&InferArgs { operands: &types, attrs: a.attrs, consts: &consts, fresh: "" })?;
+    let out = infer(&InferArgs { operands: &types, attrs: a.attrs, consts: &consts, fresh: Fresh("", 0) })?;
     out.iter().try_for_each(budget)?;
     out.first().and_then(|t| t.shape.to_static()).ok_or_else(|| OpError::value("the result's shape does not follow from the operands"))
 }

@@ -73,7 +73,7 @@ impl Rng {
 fn infer(op: &OpDef, x: &[Tensor], attrs: &Attrs) -> Result<Vec<TensorType>, OpError> {
     let types: Vec<TensorType> = x.iter().map(Tensor::ty).collect();
     let consts: Vec<Option<&Tensor>> = x.iter().map(Some).collect();
-    (op.infer)(&InferArgs { operands: &types, attrs, consts: &consts, fresh: "f" })
+    (op.infer)(&InferArgs { operands: &types, attrs, consts: &consts, fresh: Fresh("f", 0) })
 }
 
 /// Whether a value has an inferred type; symbols take any extent.
