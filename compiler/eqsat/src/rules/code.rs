@@ -43,6 +43,10 @@ impl<'a> Site<'a> {
     pub fn known(&self, id: Id) -> Option<Known> {
         self.egraph[id].data.value().map(|v| v.known)
     }
+    /// Whether it is made of weights and constants alone.
+    pub fn is_fixed(&self, id: Id) -> bool {
+        self.egraph[id].data.value().is_some_and(|v| v.fixed)
+    }
     pub fn dims(&self, id: Id) -> Option<Vec<i64>> {
         self.ty(id)?.shape.0.iter().map(|d| d.known().map(|n| n as i64)).collect()
     }

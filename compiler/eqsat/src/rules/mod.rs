@@ -9,6 +9,7 @@
 
 mod algebra;
 pub mod code;
+mod compose;
 mod composite;
 mod contract;
 pub mod docs;
@@ -200,8 +201,12 @@ impl<'a> Match<'a> {
 const ACTIVATIONS: &[&str] = &["relu", "gelu", "gelu_tanh", "silu", "hard_swish", "softplus", "softsign", "mish"];
 
 /// Rules as code, by family.
-pub static CODES: &[(&str, &[code::Code])] =
-    &[("Moves", moves::concat::RULES), ("Gathers", gathers::RULES), ("What is known of elements", known::RULES)];
+pub static CODES: &[(&str, &[code::Code])] = &[
+    ("Moves", moves::concat::RULES),
+    ("Gathers", gathers::RULES),
+    ("Compositions", compose::RULES),
+    ("What is known of elements", known::RULES),
+];
 
 /// A rule of several roots, which no pattern can say.
 pub struct Several {

@@ -246,7 +246,7 @@ fn every_rule_as_code_holds_on_random_inputs() {
             }
         }
     }
-    for c in moves::concat::WRONG.iter().chain(gathers::WRONG) {
+    for c in moves::concat::WRONG.iter().chain(gathers::WRONG).chain(compose::WRONG) {
         let e = (1..=DRAWINGS).find_map(|seed| prove_code(c, seed).err()).unwrap_or_default();
         assert!(e.contains("became") || e.contains("right:"), "{} is not caught: {e}", c.name);
     }
