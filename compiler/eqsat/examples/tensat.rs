@@ -138,12 +138,14 @@ impl TargetCost for Library {
     }
 }
 
-/// A network without its batch norms. TASO's NasNet has its relus behind the squeezing convolutions of a cell, and none before its
-/// separable ones, where the paper has one before each.
-fn without_norms(p: &Program, relus_behind: bool) -> Result<Program, Box<dyn std::error::Error>> {
+/// A network without its batch norms, and NasNet as TASO and TENSAT build it (`examples/nasnet_a.py`, `src/nasneta.rs`): relus behind the
+/// squeezing convolutions of a cell and none before its separable ones, where the paper has one before each, and 3×3 kernels in all
+/// separable convolutions of its normal cells, where the paper has two of 5×5.
+fn without_norms(p: &Program, taso_nasnet: bool) -> Result<Program, Box<dyn std::error::Error>> {
     let g = p.main();
     let mut b = Builder::new(Program::MAIN);
     let mut map: Vec<Option<ValueId>> = vec![None; g.types.len()];
+    let small = |place: &str| place.contains(".normal.") && place.contains("depthwise");
     for i in &g.inputs {
         map[i.value.index()] = Some(b.input(&i.name, g.ty(i.value).clone()));
     }
@@ -154,10 +156,19 @@ fn without_norms(p: &Program, relus_behind: bool) -> Result<Program, Box<dyn std
         let squeezes = ["/cur/", "/prev/"].iter().any(|p| place.contains(p));
         let y = match n.op.name {
             "batch_norm" => vec![x[0]],
-            "relu" if relus_behind && (squeezes || place.contains(".left/") || place.contains(".right/")) => vec![x[0]],
-            "conv" if relus_behind && squeezes => {
+            "relu" if taso_nasnet && (squeezes || place.contains(".left/") || place.contains(".right/")) => vec![x[0]],
+            "conv" if taso_nasnet && squeezes => {
                 let y = b.emit1(n.op.0, &x, n.attrs.clone()).map_err(|e| e.message)?;
                 vec![b.op("relu", &[y], Attrs::new()).map_err(|e| e.message)?]
+            }
+            "weight" if taso_nasnet && small(&place) => {
+                let ty = g.ty(n.results[0]);
+                let mut shape = ty.shape.to_static().ok_or("a weight of unknown shape")?;
+                shape[2..].fill(3);
+                vec![b.weight(n.attrs.str("name").unwrap_or_default(), TensorType::known(ty.dtype, &shape))]
+            }
+            "conv" if taso_nasnet && small(&place) => {
+                vec![b.op("conv", &x, n.attrs.clone().with("pads", vec![1; 4])).map_err(|e| e.message)?]
             }
             "weight" => vec![b.weight(n.attrs.str("name").unwrap_or_default(), g.ty(n.results[0]).clone())],
             "constant" => vec![b.constant((**n.attrs.tensor("value").ok_or("a constant without a value")?).clone())],

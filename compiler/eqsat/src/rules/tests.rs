@@ -168,6 +168,7 @@ fn wrong_rules_are_caught() {
         algebra::reduce::WRONG,
         contract::WRONG,
         contract::linear::WRONG,
+        wide::WRONG,
         composite::WRONG,
         composite::activation::WRONG,
         composite::rows::WRONG,

@@ -143,7 +143,7 @@ impl Maker<'_> {
 fn enlarged(c: &Conv, kernel: [i64; 2]) -> Option<Vec<i64>> {
     let extra = [kernel[0] - c.w[2], kernel[1] - c.w[3]];
     let even = extra.iter().all(|e| *e >= 0 && e % 2 == 0);
-    even.then(|| c.pads.iter().enumerate().map(|(i, p)| p + extra[i % 2] / 2).collect())
+    even.then(|| around(&c.pads, extra.map(|e| e / 2)))
 }
 
 /// Joins convolutions of one input; their kernels are enlarged to the largest.
@@ -236,6 +236,16 @@ pub fn apply(g: &mut EGraph) -> [(&'static str, usize); 2] {
     }
     g.rebuild();
     [(MERGE.name, merged), (GROUPS.name, joined)]
+}
+
+/// How far a kernel grows to either side where another is larger.
+fn grown(w: &[i64], other: &[i64]) -> [i64; 2] {
+    [2, 3].map(|i| (other[i].max(w[i]) - w[i]) / 2)
+}
+
+/// Pads of a convolution whose kernel grows so far.
+fn around(pads: &[i64], grown: [i64; 2]) -> Vec<i64> {
+    pads.iter().enumerate().map(|(i, p)| p + grown[i % 2]).collect()
 }
 
 pub(super) static RULES: &[Rule] = &[
@@ -334,13 +344,10 @@ pub(super) static RULES: &[Rule] = &[
             if !depthwise || a.len() != 4 || b.len() != 4 || a[2..] == b[2..] || m.ints("d")?.iter().any(|&d| d != 1) {
                 return Some(false);
             }
-            // How far each kernel grows to either side.
-            let grow = |w: &[i64], o: &[i64]| [2, 3].map(|i| (o[i].max(w[i]) - w[i]) / 2);
             let even = [2, 3].iter().all(|&i| (a[i] - b[i]) % 2 == 0);
-            let (l, u) = (grow(&a, &b), grow(&b, &a));
-            let wider = |p: &[i64], g: [i64; 2]| p.iter().enumerate().map(|(i, p)| p + g[i % 2]).collect::<Vec<i64>>();
-            let fits = even && wider(&p, l) == wider(&q, u) && x[0] == y[0] && x[2..] == y[2..] && m.int("k")? == 1;
-            m.bind("r", wider(&p, l));
+            let (l, u) = (grown(&a, &b), grown(&b, &a));
+            let fits = even && around(&p, l) == around(&q, u) && x[0] == y[0] && x[2..] == y[2..] && m.int("k")? == 1;
+            m.bind("r", around(&p, l));
             m.bind("l", vec![0, 0, l[0], l[1]]);
             m.bind("u", vec![0, 0, u[0], u[1]]);
             m.bind("i", vec![0, 0, 0, 0]);
@@ -364,6 +371,56 @@ pub(super) static RULES: &[Rule] = &[
             s.attr("g", c as i64);
             s.attr("h", e as i64);
             s.attr("k", 1);
+        },
+    },
+    Rule {
+        name: "shared-depthwise-into-pointwise",
+        class: Reassociate,
+        lhs: "(conv (concat (conv ?x ?a ?s ?p ?d ?g) (conv ?x ?b ?s ?q ?d ?g) ?k) ?w ?t ?o ?e ?h)",
+        rhs: "(conv (conv ?x (reshape (concat (pad ?a ?l ?l ?i ?f) (pad ?b ?u ?u ?i ?f) ?k) ?n) ?s ?r ?d ?g) \
+              (reshape (transpose (reshape ?w ?j) ?y) ?v) ?t ?o ?e ?h)",
+        when: Some(|m| {
+            let (a, b, w, g) = (m.dims("a")?, m.dims("b")?, m.dims("w")?, m.int("g")?);
+            if a.len() != 4 || b.len() != 4 || a[..2] != [g, 1] || b[..2] != [g, 1] || g < 2 || m.int("h")? != 1 || m.int("k")? != 1 {
+                return Some(false);
+            }
+            let (l, u) = (grown(&a, &b), grown(&b, &a));
+            let (p, q) = (around(m.ints("p")?, l), around(m.ints("q")?, u));
+            let even = [2, 3].iter().all(|&i| (a[i] - b[i]) % 2 == 0);
+            let whole = m.ints("d")?.iter().all(|&d| d == 1) || a == b;
+            let fits = even && whole && p == q && m.fixed("a")? && m.fixed("b")? && m.fixed("w")? && !m.fixed("x")?;
+            m.bind("r", p);
+            m.bind("l", vec![0, 0, l[0], l[1]]);
+            m.bind("u", vec![0, 0, u[0], u[1]]);
+            m.bind("i", vec![0, 0, 0, 0]);
+            m.bind("f", 0.0);
+            m.bind("n", vec![2 * g, 1, a[2] + 2 * l[0], a[3] + 2 * l[1]]);
+            m.bind("j", vec![w[0], 2, g, w[2], w[3]]);
+            m.bind("y", vec![0, 2, 1, 3, 4]);
+            m.bind("v", w);
+            Some(fits)
+        }),
+        doc: "Two depthwise convolutions of one input are one that makes two channels of each; those of a channel lie side by side, so the \
+              convolution that reads both takes its input channels in that order. The smaller kernel gets zeros around it.",
+        sample: |s| {
+            let (n, c, o) = (s.dim(), 1 + s.dim(), s.dim());
+            let (h, w) = (4 + s.dim(), 4 + s.dim());
+            let (small, large) = ((3, 1), (5, 2));
+            let (a, b) = [(small, large), (large, small), (small, small)][s.below(3)];
+            s.input("x", &[n, c, h, w]);
+            for (v, pads, (k, around)) in [("a", "p", a), ("b", "q", b)] {
+                s.weight(v, &[c, 1, k, k]);
+                s.attr(pads, vec![around; 4]);
+            }
+            s.weight("w", &[o, 2 * c, 1, 1]);
+            s.attr("s", vec![1, 2]);
+            s.attr("d", vec![1, 1]);
+            s.attr("g", c as i64);
+            s.attr("k", 1);
+            s.attr("t", vec![1, 1]);
+            s.attr("o", vec![0; 4]);
+            s.attr("e", vec![1, 1]);
+            s.attr("h", 1);
         },
     },
     Rule {
@@ -408,3 +465,210 @@ fn slice_sample(s: &mut super::Sample) {
     s.attr("z", vec![m as i64, n as i64]);
     s.attr("t", vec![1, 1]);
 }
+
+#[cfg(test)]
+pub(super) static WRONG: &[Rule] = &[
+    Rule {
+        name: "wrong-sum-of-matmuls",
+        class: Reassociate,
+        lhs: "(add (matmul ?x ?a) (matmul ?y ?b))",
+        rhs: "(matmul (concat ?x ?y ?k) (concat ?b ?a ?z))",
+        when: Some(|m| {
+            m.bind("k", 1);
+            m.bind("z", 0);
+            Some(true)
+        }),
+        doc: "The weights in the other order.",
+        sample: |s| {
+            s.input("x", &[3, 3]);
+            s.input("y", &[3, 3]);
+            s.weight("a", &[3, 3]);
+            s.weight("b", &[3, 3]);
+        },
+    },
+    Rule {
+        name: "wrong-axis-sum-of-matmuls",
+        class: Reassociate,
+        lhs: "(add (matmul ?x ?a) (matmul ?y ?b))",
+        rhs: "(matmul (concat ?x ?y ?k) (concat ?a ?b ?k))",
+        when: Some(|m| {
+            m.bind("k", 1);
+            Some(true)
+        }),
+        doc: "The weights joined along the wrong axis.",
+        sample: |s| {
+            s.input("x", &[3, 3]);
+            s.input("y", &[3, 3]);
+            s.weight("a", &[3, 3]);
+            s.weight("b", &[3, 3]);
+        },
+    },
+    Rule {
+        name: "wrong-sum-of-convs",
+        class: Reassociate,
+        lhs: "(add (conv ?x ?a ?s ?p ?d ?g) (conv ?y ?b ?s ?p ?d ?g))",
+        rhs: "(conv (concat ?x ?y ?k) (concat ?b ?a ?k) ?s ?p ?d ?g)",
+        when: Some(|m| {
+            m.bind("k", 1);
+            Some(true)
+        }),
+        doc: "The weights in the other order.",
+        sample: |s| {
+            s.input("x", &[1, 3, 6, 6]);
+            s.input("y", &[1, 3, 6, 6]);
+            s.weight("a", &[3, 3, 3, 3]);
+            s.weight("b", &[3, 3, 3, 3]);
+            s.attr("s", vec![1, 1]);
+            s.attr("d", vec![1, 1]);
+            s.attr("p", vec![1; 4]);
+            s.attr("g", 1);
+        },
+    },
+    Rule {
+        name: "wrong-axis-sum-of-convs",
+        class: Reassociate,
+        lhs: "(add (conv ?x ?a ?s ?p ?d ?g) (conv ?y ?b ?s ?p ?d ?g))",
+        rhs: "(conv (concat ?x ?y ?k) (concat ?a ?b ?z) ?s ?p ?d ?g)",
+        when: Some(|m| {
+            m.bind("k", 1);
+            m.bind("z", 0);
+            Some(true)
+        }),
+        doc: "The weights joined along the outputs.",
+        sample: |s| {
+            s.input("x", &[1, 3, 6, 6]);
+            s.input("y", &[1, 3, 6, 6]);
+            s.weight("a", &[3, 3, 3, 3]);
+            s.weight("b", &[3, 3, 3, 3]);
+            s.attr("s", vec![1, 1]);
+            s.attr("d", vec![1, 1]);
+            s.attr("p", vec![1; 4]);
+            s.attr("g", 1);
+        },
+    },
+    Rule {
+        name: "wrong-concat-of-depthwise",
+        class: Reassociate,
+        lhs: "(concat (conv ?x ?a ?s ?p ?d ?g) (conv ?y ?b ?s ?p ?d ?g) ?k)",
+        rhs: "(conv (concat ?x ?y ?k) (concat ?b ?a ?z) ?s ?p ?d ?m)",
+        when: Some(|m| {
+            m.bind("z", 0);
+            m.bind("m", 6);
+            Some(true)
+        }),
+        doc: "The weights in the other order.",
+        sample: |s| {
+            s.input("x", &[1, 3, 6, 6]);
+            s.input("y", &[1, 3, 6, 6]);
+            s.weight("a", &[3, 1, 3, 3]);
+            s.weight("b", &[3, 1, 3, 3]);
+            s.attr("s", vec![1, 1]);
+            s.attr("d", vec![1, 1]);
+            s.attr("p", vec![1; 4]);
+            s.attr("k", 1);
+            s.attr("g", 3);
+        },
+    },
+    Rule {
+        name: "wrong-groups-of-depthwise",
+        class: Reassociate,
+        lhs: "(concat (conv ?x ?a ?s ?p ?d ?g) (conv ?y ?b ?s ?p ?d ?g) ?k)",
+        rhs: "(conv (concat ?x ?y ?k) (concat ?a ?b ?z) ?s ?p ?d ?g)",
+        when: Some(|m| {
+            m.bind("z", 0);
+            Some(true)
+        }),
+        doc: "The groups of one of the two.",
+        sample: |s| {
+            s.input("x", &[1, 3, 6, 6]);
+            s.input("y", &[1, 3, 6, 6]);
+            s.weight("a", &[3, 1, 3, 3]);
+            s.weight("b", &[3, 1, 3, 3]);
+            s.attr("s", vec![1, 1]);
+            s.attr("d", vec![1, 1]);
+            s.attr("p", vec![1; 4]);
+            s.attr("k", 1);
+            s.attr("g", 3);
+        },
+    },
+    Rule {
+        name: "wrong-concat-of-depthwise-enlarged",
+        class: Reassociate,
+        lhs: "(concat (conv ?x ?a ?s ?p ?d ?g) (conv ?y ?b ?s ?q ?d ?g) ?k)",
+        rhs: "(conv (concat ?x ?y ?k) (concat (pad ?a ?l ?u ?i ?f) ?b ?z) ?s ?q ?d ?m)",
+        when: Some(|m| {
+            m.bind("z", 0);
+            m.bind("m", 6);
+            m.bind("l", vec![0, 0, 2, 2]);
+            m.bind("u", vec![0; 4]);
+            m.bind("i", vec![0; 4]);
+            m.bind("f", 0.0);
+            Some(true)
+        }),
+        doc: "All the zeros on one side.",
+        sample: |s| {
+            s.input("x", &[1, 3, 6, 6]);
+            s.input("y", &[1, 3, 6, 6]);
+            s.weight("a", &[3, 1, 3, 3]);
+            s.weight("b", &[3, 1, 5, 5]);
+            s.attr("s", vec![1, 1]);
+            s.attr("d", vec![1, 1]);
+            s.attr("p", vec![1; 4]);
+            s.attr("q", vec![2; 4]);
+            s.attr("k", 1);
+            s.attr("g", 3);
+        },
+    },
+    Rule {
+        name: "wrong-shared-depthwise",
+        class: Reassociate,
+        lhs: "(conv (concat (conv ?x ?a ?s ?p ?d ?g) (conv ?x ?b ?s ?p ?d ?g) ?k) ?w ?t ?o ?e ?h)",
+        rhs: "(conv (conv ?x (concat ?a ?b ?z) ?s ?p ?d ?g) ?w ?t ?o ?e ?h)",
+        when: Some(|m| {
+            m.bind("z", 0);
+            Some(true)
+        }),
+        doc: "Channels of one kernel side by side, as if there were no groups.",
+        sample: |s| {
+            s.input("x", &[1, 3, 6, 6]);
+            s.weight("a", &[3, 1, 3, 3]);
+            s.weight("b", &[3, 1, 3, 3]);
+            s.attr("s", vec![1, 1]);
+            s.attr("d", vec![1, 1]);
+            s.attr("p", vec![1; 4]);
+            s.attr("k", 1);
+            s.attr("g", 3);
+            s.weight("w", &[2, 6, 1, 1]);
+            s.attr("t", vec![1, 1]);
+            s.attr("o", vec![0; 4]);
+            s.attr("e", vec![1, 1]);
+            s.attr("h", 1);
+        },
+    },
+    Rule {
+        name: "wrong-order-shared-depthwise",
+        class: Reassociate,
+        lhs: "(conv (concat (conv ?x ?a ?s ?p ?d ?g) (conv ?x ?b ?s ?p ?d ?g) ?k) ?w ?t ?o ?e ?h)",
+        rhs: "(conv (conv ?x (reshape (concat ?a ?b ?k) ?n) ?s ?p ?d ?g) ?w ?t ?o ?e ?h)",
+        when: Some(|m| {
+            m.bind("n", vec![6, 1, 3, 3]);
+            Some(true)
+        }),
+        doc: "The convolution that reads both keeps its order.",
+        sample: |s| {
+            s.input("x", &[1, 3, 6, 6]);
+            s.weight("a", &[3, 1, 3, 3]);
+            s.weight("b", &[3, 1, 3, 3]);
+            s.attr("s", vec![1, 1]);
+            s.attr("d", vec![1, 1]);
+            s.attr("p", vec![1; 4]);
+            s.attr("k", 1);
+            s.attr("g", 3);
+            s.weight("w", &[2, 6, 1, 1]);
+            s.attr("t", vec![1, 1]);
+            s.attr("o", vec![0; 4]);
+            s.attr("e", vec![1, 1]);
+            s.attr("h", 1);
+        },
+    },
+];
