@@ -41,6 +41,7 @@ fn main() -> ExitCode {
             .note("please report it with the command line, the model and the output of TAHOMA_LOG=info");
         eprintln!("{d}");
     }));
+    tahoma_core::threads::start();
     // Clap itself exits with 2 on wrong usage and 0 after --help.
     let cli = Cli::parse();
     let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match cli.command {

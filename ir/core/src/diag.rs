@@ -1,5 +1,6 @@
 //! Diagnostics: what is wrong, where in the user's model, why, and what to do. One type for all stages, one table of codes.
 
+use crate::escape::Line;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -58,18 +59,19 @@ impl Origin {
     }
 }
 
+/// One line that may stand anywhere: names of the model are escaped.
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::Unknown => f.write_str("<no source>"),
             Origin::Node { model, index, name, op } => {
-                write!(f, "{model}  node {index}")?;
+                write!(f, "{}  node {index}", Line::of(model))?;
                 if !name.is_empty() {
-                    write!(f, "  {name:?}")?;
+                    write!(f, "  {}", Line::of(&format!("{name:?}")))?;
                 }
-                write!(f, "  ({op})")
+                write!(f, "  ({})", Line::of(op))
             }
-            Origin::Tensor { model, name } => write!(f, "{model}  tensor {name:?}"),
+            Origin::Tensor { model, name } => write!(f, "{}  tensor {}", Line::of(model), Line::of(&format!("{name:?}"))),
             Origin::Fused { from, .. } => {
                 for (i, o) in from.iter().enumerate() {
                     if i > 0 {
@@ -156,25 +158,27 @@ impl Diagnostic {
     }
 }
 
+/// For people, on a terminal: whatever the parts hold of the model's strings is escaped, each part is one line.
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.severity {
             Severity::Error => "error",
             Severity::Warning => "warning",
         };
-        write!(f, "{kind}[{}]: {}", self.code, self.message)?;
+        write!(f, "{kind}[{}]: {}", Line::of(&self.code), Line::of(&self.message))?;
         if self.origin != Origin::Unknown {
             write!(f, "\n  --> {}", self.origin)?;
         }
-        let wide = self.labels.iter().map(|l| l.name.chars().count()).max().unwrap_or(0);
-        for l in &self.labels {
-            write!(f, "\n   |  {:wide$}  {}", l.name, l.text)?;
+        let names: Vec<Line> = self.labels.iter().map(|l| Line::of(&l.name)).collect();
+        let wide = names.iter().map(|n| n.as_str().chars().count()).max().unwrap_or(0).min(40);
+        for (l, name) in self.labels.iter().zip(names) {
+            write!(f, "\n   |  {name:wide$}  {}", Line::of(&l.text))?;
             if !l.mark.is_empty() {
-                write!(f, "\n   |  {:wide$}  ^^^ {}", "", l.mark)?;
+                write!(f, "\n   |  {:wide$}  ^^^ {}", "", Line::of(&l.mark))?;
             }
         }
         for n in &self.notes {
-            write!(f, "\n   = {n}")?;
+            write!(f, "\n   = {}", Line::of(n))?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use tahoma_core::graph::check_signature;
 use tahoma_core::op::{Fresh, InferArgs, Results};
-use tahoma_core::{Attr, DType, Diagnostic, Diagnostics, Dim, Graph, Kind, Node, Origin, Program, Tensor, TensorType, ValueId};
+use tahoma_core::{Attr, DType, Diagnostic, Diagnostics, Dim, Graph, Kind, Node, Origin, Program, Tensor, TensorType, ValueId, ops};
 
 /// Places in a text for nodes without an origin: function and index of the node, to `file:line:column`.
 pub(crate) type Places = HashMap<(String, usize), String>;
@@ -28,8 +28,12 @@ pub(crate) fn verify(program: &Program, places: &Places) -> Result<(), Diagnosti
         }
         function(program, g, places, &mut problems);
     }
-    if let Some(cycle) = circle(program) {
-        problems.push(fault(format!("functions call each other in a circle: {}", cycle.join(" → "))));
+    match depth(program) {
+        Err(cycle) => problems.push(fault(format!("functions call each other in a circle: {}", cycle.join(" → ")))),
+        Ok(d) if d > MAX_DEPTH => {
+            problems.push(Diagnostic::error("E0107", format!("functions call each other {d} deep, {MAX_DEPTH} is the most")));
+        }
+        Ok(_) => {}
     }
     problems.into_result(())
 }
@@ -39,6 +43,11 @@ fn fault(message: String) -> Diagnostic {
 }
 
 fn function(program: &Program, g: &Graph, places: &Places, problems: &mut Diagnostics) {
+    for t in &g.types {
+        if let Err(e) = ops::sized(t) {
+            return problems.push(Diagnostic::from(e).note(format!("in @{}", g.name)));
+        }
+    }
     let mut made = vec![false; g.types.len()];
     let mut constants: HashMap<ValueId, &Arc<Tensor>> = HashMap::new();
     for p in &g.inputs {
@@ -196,35 +205,53 @@ fn calls(program: &Program, n: &Node, operands: &[TensorType], results: &[&Tenso
     Ok(())
 }
 
-/// A function that reaches itself, and the way: evaluating it would never end.
-fn circle(program: &Program) -> Option<Vec<String>> {
+/// Most functions that are in each other when the program runs: each takes its part of the stack.
+const MAX_DEPTH: usize = 64;
+
+/// How deep functions call each other; where one reaches itself, the way: evaluating it would never end.
+fn depth(program: &Program) -> Result<usize, Vec<String>> {
     let next: BTreeMap<&str, BTreeSet<&str>> =
         program.functions.iter().map(|(name, g)| (name.as_str(), g.nodes.iter().flat_map(|n| callees(n).map(|c| c.1)).collect())).collect();
-    let mut done: BTreeSet<&str> = BTreeSet::new();
+    let mut done: BTreeMap<&str, usize> = BTreeMap::new();
     for &start in next.keys() {
         // Depth first with a way of our own: a hostile chain of calls may be long.
-        let mut way: Vec<(&str, Vec<&str>)> = vec![];
+        let mut way: Vec<(&str, Vec<&str>, usize)> = vec![];
+        let mut on_way: BTreeSet<&str> = BTreeSet::new();
         let mut enter = Some(start);
         loop {
             if let Some(f) = enter.take() {
-                if let Some(i) = way.iter().position(|w| w.0 == f) {
-                    return Some(way[i..].iter().map(|w| w.0).chain([f]).map(|f| format!("@{f}")).collect());
+                if on_way.contains(f) {
+                    let circle = way.iter().map(|w| w.0).skip_while(|w| *w != f).chain([f]);
+                    return Err(circle.map(|f| format!("@{f}")).collect());
                 }
-                if !done.contains(f) {
-                    way.push((f, next.get(f).into_iter().flatten().copied().collect()));
+                match done.get(f) {
+                    Some(&d) => {
+                        if let Some(w) = way.last_mut() {
+                            w.2 = w.2.max(d);
+                        }
+                    }
+                    None => {
+                        on_way.insert(f);
+                        way.push((f, next.get(f).into_iter().flatten().copied().collect(), 0));
+                    }
                 }
             }
             match way.last_mut() {
                 None => break,
-                Some((_, left)) if !left.is_empty() => enter = left.pop(),
-                Some((f, _)) => {
-                    done.insert(f);
+                Some((_, left, _)) if !left.is_empty() => enter = left.pop(),
+                Some((f, _, below)) => {
+                    let (f, d) = (*f, *below + 1);
+                    done.insert(f, d);
+                    on_way.remove(f);
                     way.pop();
+                    if let Some(w) = way.last_mut() {
+                        w.2 = w.2.max(d);
+                    }
                 }
             }
         }
     }
-    None
+    Ok(done.into_values().max().unwrap_or(0))
 }
 
 #[cfg(test)]

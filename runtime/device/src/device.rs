@@ -42,10 +42,12 @@ pub struct HostMemory {
 }
 
 impl HostMemory {
-    pub fn alloc(&mut self, bytes: usize) -> Block {
+    /// E0609 where the host has no room.
+    pub fn alloc(&mut self, bytes: usize) -> Result<Block, Diagnostic> {
+        room(bytes)?;
         self.next += 1;
         self.blocks.insert(Block(self.next), vec![0; bytes]);
-        Block(self.next)
+        Ok(Block(self.next))
     }
     pub fn get(&self, b: Block) -> Result<&[u8], Diagnostic> {
         self.blocks.get(&b).map(Vec::as_slice).ok_or_else(gone)
@@ -61,6 +63,11 @@ impl HostMemory {
     pub fn free(&mut self, b: Block) {
         self.blocks.remove(&b);
     }
+}
+
+/// Whether the host has room for a block of a device that lives on it: its bytes, and a copy on the way to it and back. E0609.
+pub(crate) fn room(bytes: usize) -> Result<(), Diagnostic> {
+    Ok(tahoma_core::memory::ask_elements(bytes as u64, 2, &format_args!("a buffer of {bytes} bytes with its copy"))?)
 }
 
 fn gone() -> Diagnostic {

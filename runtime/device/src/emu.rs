@@ -42,6 +42,7 @@ impl Device for PtxEmu {
         Ok(())
     }
     fn alloc(&mut self, bytes: usize) -> Result<Block, Diagnostic> {
+        crate::device::room(bytes)?;
         let name = format!("block of {bytes} bytes");
         let b = Block(self.memory.alloc(&name, bytes as u64).map_err(memory_fault)?);
         self.sizes.insert(b, bytes);

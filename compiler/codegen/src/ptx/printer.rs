@@ -4,6 +4,7 @@
 //! still in scope. Integer arithmetic on constants is folded. So schedules may compute addresses the obvious way, again and again,
 //! and the text stays short.
 
+use tahoma_core::escape::Ident;
 use std::collections::HashMap;
 use std::fmt::{self, Write};
 
@@ -532,7 +533,7 @@ impl Fun {
     }
 
     /// The module: one `gpu.module` with one kernel.
-    pub(super) fn finish(self, name: &str, arguments: &[Buf], block: u32) -> String {
+    pub(super) fn finish(self, name: &Ident, arguments: &[Buf], block: u32) -> String {
         let args: Vec<String> = arguments.iter().map(|b| format!("{}: {}", b.name, b.ty())).collect();
         let shared: Vec<String> = self.shared.iter().map(|b| format!("{}: {} {{llvm.align = 16 : i64}}", b.name, b.ty())).collect();
         let shared = if shared.is_empty() { String::new() } else { format!(" workgroup({})", shared.join(", ")) };

@@ -19,6 +19,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 pub use docs::docs;
+pub use common::{MAX_ELEMENTS, sized};
 pub(crate) use dynamic::as_static;
 pub use dynamic::{canonical, slice_spans};
 pub use structure::{CONSTANT, WEIGHT};

@@ -10,6 +10,7 @@ use super::ops::{activation, alu_op};
 use super::program::*;
 use std::collections::HashMap;
 use std::fmt;
+use tahoma_core::escape::{self, Ident};
 
 /// Where and why the text is not such a program. Lines and columns from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -269,7 +270,7 @@ impl Parser {
     }
 
     fn kernel(&mut self) -> Result<Program> {
-        let mut origin = vec![];
+        let mut origin: Vec<escape::Line> = vec![];
         let mut version = false;
         while let Some(c) = self.row().and_then(|r| r.comment.clone()) {
             if self.at == 0 && c.starts_with("NKI ") {
@@ -278,7 +279,7 @@ impl Parser {
                 }
                 version = true;
             } else {
-                origin.push(c);
+                origin.push(escape::Line::of(&c));
             }
             self.at += 1;
         }
@@ -294,7 +295,10 @@ impl Parser {
         self.words(&["jit"])?;
         self.end_row()?;
         self.words(&["def"])?;
-        let name = self.word()?;
+        let word = self.word()?;
+        let Some(name) = Ident::exact(&word) else {
+            return self.err(format!("{word:?} is no name for a kernel"));
+        };
         self.want('(')?;
         let mut names = vec![];
         while !self.is(')') {
@@ -359,7 +363,7 @@ impl Parser {
                 if row_indent < indent {
                     break;
                 }
-                out.push(Stmt::Comment(c));
+                out.push(Stmt::Comment(escape::Line::of(&c)));
                 self.at += 1;
                 continue;
             }
