@@ -4,6 +4,7 @@ mod artifact;
 mod block;
 mod branch;
 mod conformance;
+mod escape;
 mod explain;
 mod fuzz;
 mod models;

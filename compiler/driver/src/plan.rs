@@ -333,18 +333,18 @@ impl Planner<'_> {
             done.push((Branch { steps, results }, report, std::mem::take(&mut self.host)));
         }
         let [(then, a, host_a), (otherwise, b, host_b)] = <[_; 2]>::try_from(done).map_err(|_| fault("a branch was lost"))?;
-        let first = (a.device_flops + a.host_flops, a.launches) >= (b.device_flops + b.host_flops, b.launches);
+        let first = (a.device_flops.saturating_add(a.host_flops), a.launches) >= (b.device_flops.saturating_add(b.host_flops), b.launches);
         let (dearer, its_host) = if first { (a, host_a) } else { (b, host_b) };
         (self.plan.run, self.host) = (outer, host);
         self.plan.report = before;
         let r = &mut self.plan.report;
         r.launches += dearer.launches;
-        r.device_flops += dearer.device_flops;
-        r.host_flops += dearer.host_flops;
+        r.device_flops = r.device_flops.saturating_add(dearer.device_flops);
+        r.host_flops = r.host_flops.saturating_add(dearer.host_flops);
         r.predicted_ns += dearer.predicted_ns;
         for (key, (count, flops)) in its_host {
             let e = self.host.entry(key).or_default();
-            *e = (e.0 + count, e.1 + flops);
+            *e = (e.0 + count, e.1.saturating_add(flops));
         }
         let mut inputs = vec![cond];
         for b in [&then, &otherwise] {
@@ -394,7 +394,7 @@ impl Planner<'_> {
         let (spec, _, lowered) = &self.kernels.all[kernel];
         let r = &mut self.plan.report;
         r.launches += 1;
-        r.device_flops += spec.flops();
+        r.device_flops = r.device_flops.saturating_add(spec.flops());
         r.predicted_ns += lowered.as_ref().map_or(0.0, |l| l.predicted_ns);
         Ok(())
     }
@@ -413,9 +413,9 @@ impl Planner<'_> {
         }
         self.plan.run.push(step);
         let flops = flops::of_node(self.program, self.main, n);
-        self.plan.report.host_flops += flops;
+        self.plan.report.host_flops = self.plan.report.host_flops.saturating_add(flops);
         let entry = self.host.entry((n.op.name.to_string(), why.to_string())).or_default();
-        *entry = (entry.0 + 1, entry.1 + flops);
+        *entry = (entry.0 + 1, entry.1.saturating_add(flops));
         Ok(())
     }
     /// Keeps a function that a host step calls, with what it calls and the weights it reads.

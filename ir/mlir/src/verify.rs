@@ -28,10 +28,13 @@ pub(crate) fn verify(program: &Program, places: &Places) -> Result<(), Diagnosti
         }
         function(program, g, places, &mut problems);
     }
-    match depth(program) {
+    match nesting(program) {
         Err(cycle) => problems.push(fault(format!("functions call each other in a circle: {}", cycle.join(" → ")))),
-        Ok(d) if d > MAX_DEPTH => {
-            problems.push(Diagnostic::error("E0107", format!("functions call each other {d} deep, {MAX_DEPTH} is the most")));
+        Ok((depth, _)) if depth > MAX_DEPTH => {
+            problems.push(Diagnostic::error("E0107", format!("functions call each other {depth} deep, {MAX_DEPTH} is the most")));
+        }
+        Ok((_, nodes)) if nodes > MAX_NODES => {
+            problems.push(Diagnostic::error("E0107", format!("calls written out make {nodes} ops, {MAX_NODES} are the most")));
         }
         Ok(_) => {}
     }
@@ -208,14 +211,20 @@ fn calls(program: &Program, n: &Node, operands: &[TensorType], results: &[&Tenso
 /// Most functions that are in each other when the program runs: each takes its part of the stack.
 const MAX_DEPTH: usize = 64;
 
-/// How deep functions call each other; where one reaches itself, the way: evaluating it would never end.
-fn depth(program: &Program) -> Result<usize, Vec<String>> {
-    let next: BTreeMap<&str, BTreeSet<&str>> =
+/// Most ops once every call is written out: each of thirty functions that calls the next twice makes a billion.
+const MAX_NODES: u64 = 1_000_000;
+
+/// How deep functions call each other, and the ops of the largest with its calls written out; where a function reaches itself, the way:
+/// evaluating it would never end.
+fn nesting(program: &Program) -> Result<(usize, u64), Vec<String>> {
+    let next: BTreeMap<&str, Vec<&str>> =
         program.functions.iter().map(|(name, g)| (name.as_str(), g.nodes.iter().flat_map(|n| callees(n).map(|c| c.1)).collect())).collect();
-    let mut done: BTreeMap<&str, usize> = BTreeMap::new();
+    let own = |f: &str| program.functions.get(f).map_or(0, |g| g.nodes.len() as u64);
+    let mut done: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
     for &start in next.keys() {
         // Depth first with a way of our own: a hostile chain of calls may be long.
-        let mut way: Vec<(&str, Vec<&str>, usize)> = vec![];
+        let mut way: Vec<(&str, Vec<&str>, (usize, u64))> = vec![];
+        let add = |w: &mut (&str, Vec<&str>, (usize, u64)), d: (usize, u64)| w.2 = (w.2.0.max(d.0), w.2.1.saturating_add(d.1));
         let mut on_way: BTreeSet<&str> = BTreeSet::new();
         let mut enter = Some(start);
         loop {
@@ -226,13 +235,11 @@ fn depth(program: &Program) -> Result<usize, Vec<String>> {
                 }
                 match done.get(f) {
                     Some(&d) => {
-                        if let Some(w) = way.last_mut() {
-                            w.2 = w.2.max(d);
-                        }
+                        way.last_mut().into_iter().for_each(|w| add(w, d));
                     }
                     None => {
                         on_way.insert(f);
-                        way.push((f, next.get(f).into_iter().flatten().copied().collect(), 0));
+                        way.push((f, next.get(f).into_iter().flatten().copied().collect(), (0, own(f))));
                     }
                 }
             }
@@ -240,18 +247,16 @@ fn depth(program: &Program) -> Result<usize, Vec<String>> {
                 None => break,
                 Some((_, left, _)) if !left.is_empty() => enter = left.pop(),
                 Some((f, _, below)) => {
-                    let (f, d) = (*f, *below + 1);
+                    let (f, d) = (*f, (below.0 + 1, below.1));
                     done.insert(f, d);
                     on_way.remove(f);
                     way.pop();
-                    if let Some(w) = way.last_mut() {
-                        w.2 = w.2.max(d);
-                    }
+                    way.last_mut().into_iter().for_each(|w| add(w, d));
                 }
             }
         }
     }
-    Ok(done.into_values().max().unwrap_or(0))
+    Ok(done.into_values().fold((0, 0), |(a, b), (c, d)| (a.max(c), b.max(d))))
 }
 
 #[cfg(test)]
