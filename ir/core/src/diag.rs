@@ -40,7 +40,25 @@ impl Origin {
         match from.len() {
             0 => Origin::Unknown,
             1 => (*from[0]).clone(),
-            _ => Origin::Fused { rule: rule.into(), from },
+            _ => Origin::Fused { rule: rule.into(), from }.bounded(),
+        }
+    }
+    /// Deepest that joined origins are in each other: readers of a manifest go down by calling themselves, and give up at 128 levels.
+    const DEEPEST: usize = 8;
+
+    fn depth(&self) -> usize {
+        match self {
+            Origin::Fused { from, .. } => 1 + from.iter().map(|o| o.depth()).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+    /// Itself; where joined origins are too deep in each other, the nodes and tensors behind it alone.
+    pub fn bounded(self) -> Origin {
+        match &self {
+            Origin::Fused { rule, .. } if self.depth() > Origin::DEEPEST => {
+                Origin::Fused { rule: rule.clone(), from: self.leaves().into_iter().map(|o| Arc::new(o.clone())).collect() }
+            }
+            _ => self,
         }
     }
     /// The model nodes behind this origin, in order, each once.
@@ -222,3 +240,33 @@ impl fmt::Display for Diagnostics {
 }
 
 impl std::error::Error for Diagnostics {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_that_rewrites_join_again_and_again_can_be_read_back() {
+        let node = |i: u32| Arc::new(Origin::Node { model: "m".into(), index: i, name: "n".into(), op: "Relu".into() });
+        let mut o = node(0);
+        for i in 1..500 {
+            o = Arc::new(Origin::fuse(["a", "b"][i as usize % 2], [o, node(i)]));
+        }
+        assert_eq!(o.leaves().len(), 500);
+        let text = serde_json::to_string(&*o).unwrap();
+        assert_eq!(serde_json::from_str::<Origin>(&text).unwrap(), *o);
+    }
+
+    #[test]
+    fn a_diagnostic_is_lines_of_ours_whatever_the_model_says() {
+        for h in crate::escape::hostile() {
+            let d = Diagnostic::error("E0201", h.clone())
+                .at(Origin::Node { model: h.as_str().into(), index: 1, name: h.as_str().into(), op: h.as_str().into() })
+                .label(h.clone(), h.clone(), h.clone())
+                .note(h.clone());
+            let text = d.to_string();
+            assert_eq!(text, crate::escape::lines(&text));
+            assert!(text.lines().all(|l| ["error[", "  --> ", "   |  ", "   = "].iter().any(|o| l.starts_with(o))), "{text}");
+        }
+    }
+}

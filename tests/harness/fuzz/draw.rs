@@ -32,7 +32,7 @@ const EDGES: &[i64] = &[
 ];
 
 const FLOATS: &[f64] =
-    &[0.0, -0.0, 1.0, -1.0, 0.5, 1e-45, 1e-310, 6.6e4, 3.5e38, 1.8e308, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 2147483648.0, -9.3e18];
+    &[0.0, -0.0, 1.0, -1.0, 0.5, 1e-45, 1e-310, 6.6e4, 3.5e38, 1.7e308, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 2147483648.0, -9.3e18];
 
 impl Draw {
     pub(crate) fn new(seed: u64) -> Draw {
