@@ -7,4 +7,5 @@ mod conformance;
 mod escape;
 mod explain;
 mod fuzz;
+mod hostile;
 mod models;

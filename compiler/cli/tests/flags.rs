@@ -181,7 +181,8 @@ fn names_of_a_model_do_not_drive_the_terminal() {
     let dir = tempfile::tempdir().unwrap();
     for (i, name) in ["\u{1b}[2J\u{1b}]0;t\u{7}", "\u{9b}31m", "\r\nerror[E0000]: forged", "\u{202e}\u{2028}\u{7f}"].iter().enumerate() {
         // ir_version 8; a graph of one node: its output, its op_type, its domain; an opset of that domain.
-        let node = [field(1, b"x"), field(2, b"y"), field(3, name.as_bytes()), field(4, name.as_bytes()), field(7, name.as_bytes())].concat();
+        let node =
+            [field(1, b"x"), field(2, b"y"), field(3, name.as_bytes()), field(4, name.as_bytes()), field(7, name.as_bytes())].concat();
         let opset = [field(1, name.as_bytes()), vec![2 << 3, 1]].concat();
         let model = [vec![1 << 3, 8], field(7, &[field(1, &node), field(2, name.as_bytes())].concat()), field(8, &opset)].concat();
         std::fs::write(dir.path().join("m.onnx"), model).unwrap();
@@ -193,7 +194,9 @@ fn names_of_a_model_do_not_drive_the_terminal() {
     // What is printed of a module written by hand: its function's, its port's and its dimension's names.
     let text = MODEL.replace("\"x\"", "\"\\1B[31mx\\0D\\0A\"").replace("\"y\"", "\"\\C2\\9B31m\\E2\\80\\AE\"");
     std::fs::write(dir.path().join("m.mlir"), text).unwrap();
-    for line in ["explain m.mlir", "explain m.mlir --egraph text", "explain m.mlir --egraph dot", "opt m.mlir", "verify m.mlir --target trn2"] {
+    for line in
+        ["explain m.mlir", "explain m.mlir --egraph text", "explain m.mlir --egraph dot", "opt m.mlir", "verify m.mlir --target trn2"]
+    {
         let r = run(dir.path(), &line.split(' ').collect::<Vec<_>>(), &[]);
         assert_eq!((r.code, wrong(&r)), (Some(0), None), "{line}");
     }

@@ -86,7 +86,13 @@ fn named(names: &[String]) -> ModelProto {
         ..Default::default()
     });
     let out = format!("{first}out");
-    g.node.push(NodeProto { name: some(first), op_type: some("MatMul"), input: vec![last, weight], output: vec![out.clone()], ..Default::default() });
+    g.node.push(NodeProto {
+        name: some(first),
+        op_type: some("MatMul"),
+        input: vec![last, weight],
+        output: vec![out.clone()],
+        ..Default::default()
+    });
     g.output.push(ValueInfoProto { name: Some(out), ..Default::default() });
     m.graph = Some(g);
     m
@@ -146,7 +152,8 @@ fn no_name_of_a_model_leaves_its_place() {
             texts.extend(std::fs::read_dir(&dump).expect("dumps").flatten().map(|e| e.path()).filter(|p| p.is_file()));
             let program = good(c.import()).program;
             let again = Compiler::new(dump_of(&dir, &good(print_program(&program))));
-            assert_eq!(good(again.import()).program.main().inputs, program.main().inputs);
+            let ports = |p: &tahoma_core::Program| p.main().inputs.iter().map(|i| i.name.clone()).collect::<Vec<_>>();
+            assert_eq!(ports(&good(again.import()).program), ports(&program));
         }
     }
     assert!(made > 6 && python.len() > 3 && ptx.len() > 3 && texts.len() > 12, "{made} kernels");

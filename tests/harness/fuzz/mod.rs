@@ -220,7 +220,8 @@ fn artifact_case(dir: &Path, d: &mut Draw) {
         if types.iter().any(|(_, t)| !small(t)) {
             return Ok(());
         }
-        let given: Vec<_> = types.into_iter().map(|(n, t)| (n, Tensor::full(t.dtype, &t.shape.to_static().unwrap_or_default(), 0.0))).collect();
+        let given: Vec<_> =
+            types.into_iter().map(|(n, t)| (n, Tensor::full(t.dtype, &t.shape.to_static().unwrap_or_default(), 0.0))).collect();
         r.run(&given).map(|_| ())
     });
     if let Err(d) = ran {

@@ -93,7 +93,8 @@ pub(crate) fn models(cases: u64, seed: u64) -> Result<(), String> {
         let count = AT_ONCE.min(end - next);
         let run = format!("ulimit -v {MOST_KIB}; exec cargo test --quiet -p tahoma-tests --test harness -- fuzz --nocapture");
         let asked = format!("{next}:{count}:{}", at.display());
-        let out = Command::new("sh").args(["-c", &run]).env("TAHOMA_FUZZ", asked).env("RAYON_NUM_THREADS", "2").current_dir(root()).output();
+        let out =
+            Command::new("sh").args(["-c", &run]).env("TAHOMA_FUZZ", asked).env("RAYON_NUM_THREADS", "2").current_dir(root()).output();
         let out = out.map_err(|e| e.to_string())?;
         let text = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
         let last = fs::read_to_string(&at).ok().and_then(|t| t.trim().parse::<u64>().ok()).unwrap_or(next);

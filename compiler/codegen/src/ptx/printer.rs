@@ -4,9 +4,9 @@
 //! still in scope. Integer arithmetic on constants is folded. So schedules may compute addresses the obvious way, again and again,
 //! and the text stays short.
 
-use tahoma_core::escape::Ident;
 use std::collections::HashMap;
 use std::fmt::{self, Write};
+use tahoma_core::escape::Ident;
 
 /// Element types of the upstream dialects that kernels use. Integers have no sign there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -44,7 +44,10 @@ fn holds_values(name: &str) -> bool {
 /// E0205 for a number that no axis, extent, count or step can be.
 fn too_large(name: &str, a: &AttributeProto) -> Option<OpError> {
     let number = a.ints.iter().copied().chain([a.i()]).find(|n| n.unsigned_abs() > LARGEST && !holds_values(name))?;
-    Some(OpError::attr(format!("attribute {name:?} holds {number}")).note(format!("numbers from -{LARGEST} to {LARGEST} have a meaning here")))
+    Some(
+        OpError::attr(format!("attribute {name:?} holds {number}"))
+            .note(format!("numbers from -{LARGEST} to {LARGEST} have a meaning here")),
+    )
 }
 
 impl<'m> NodeAttrs<'m> {
