@@ -8,4 +8,5 @@ mod escape;
 mod explain;
 mod fuzz;
 mod hostile;
+mod kit;
 mod models;

@@ -8,6 +8,7 @@ mod bench_import;
 mod bench_interp;
 mod demo;
 mod fuzz;
+mod gpu_kit;
 mod setup;
 mod shell;
 mod test;
@@ -26,6 +27,7 @@ Commands:
   fuzz    [SECONDS]  Set up, then fuzz the ONNX reader on all cores, for 600 s if not told
   fuzz models [CASES [SEED]]
           Damaged models, modules, checkpoints and artifacts through everything; 100,000 cases from 1 if not told
+  gpu-kit [--check] [FOLDER]  Set up, build, then make a folder that checks and times kernels on a machine with a GPU
   test    Set up, then run formatting, lints and all tests
 
 Examples:
@@ -48,6 +50,11 @@ fn main() -> ExitCode {
             Ok([cases, seed]) => fuzz::models(*cases, *seed),
             _ => Err("fuzz models takes a number of cases and the first case".into()),
         },
+        ["gpu-kit", "help" | "--help" | "-h"] => {
+            print!("{}", gpu_kit::HELP);
+            Ok(())
+        }
+        ["gpu-kit", rest @ ..] => setup::run().and_then(|()| gpu_kit::run(rest)),
         ["test"] => setup::run().and_then(|()| test::run()),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");
