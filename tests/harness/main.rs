@@ -10,3 +10,4 @@ mod fuzz;
 mod hostile;
 mod kit;
 mod models;
+mod recurrent;
