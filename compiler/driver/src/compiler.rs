@@ -46,6 +46,7 @@ pub enum Outcome {
 impl Compiler {
     /// A compilation of an ONNX file, a Hugging Face directory or an `ml` module.
     pub fn new(model: impl AsRef<Path>) -> Compiler {
+        tahoma_core::threads::start();
         Compiler {
             model: model.as_ref().to_path_buf(),
             target: None,
@@ -277,15 +278,15 @@ impl Compiler {
         let mut kernels = vec![];
         let mut texts = vec![];
         for k in plan.kernels {
-            let file = format!("kernels/{}.{}", k.spec.name, target.ending());
-            let mlir = format!("kernels/{}.mlir", k.spec.name);
+            let file = format!("kernels/{}.{}", k.lowered.name, target.ending());
+            let mlir = format!("kernels/{}.mlir", k.lowered.name);
             let taken = files.insert(file.clone(), k.lowered.text.clone().into_bytes()).is_some();
             if taken {
-                return Err(Diagnostic::error("E0901", format!("two kernels are named {}", k.spec.name)).into());
+                return Err(Diagnostic::error("E0901", format!("two kernels are named {}", k.lowered.name)).into());
             }
             files.insert(mlir.clone(), k.lowered.mlir.into_bytes());
             kernels.push(KernelDef {
-                name: k.lowered.name,
+                name: k.lowered.name.into(),
                 sha256: sha256(k.lowered.text.as_bytes()),
                 file,
                 mlir,

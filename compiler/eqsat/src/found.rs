@@ -113,7 +113,7 @@ impl Unit {
     pub fn title(&self) -> String {
         let ops = self.searched.source.main().nodes.iter().filter(|n| !matches!(n.op.name, "weight" | "constant")).count();
         let times = if self.blocks.len() > 1 { format!(", {} equal stretches searched once", self.blocks.len()) } else { String::new() };
-        format!("{} ops of @{}{times}", ops, self.function)
+        format!("{} ops of @{}{times}", ops, tahoma_core::escape::Line::of(&self.function))
     }
 }
 

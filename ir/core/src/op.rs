@@ -241,6 +241,14 @@ impl fmt::Display for OpError {
     }
 }
 
+/// Without operands and origin, for what is no node's fault.
+impl From<OpError> for crate::diag::Diagnostic {
+    fn from(e: OpError) -> crate::diag::Diagnostic {
+        let d = crate::diag::Diagnostic::error(e.code, e.message);
+        e.notes.into_iter().fold(d, |d, n| d.note(n))
+    }
+}
+
 impl fmt::Debug for OpDef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ml.{}", self.name)

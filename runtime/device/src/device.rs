@@ -78,11 +78,13 @@ pub struct HostMemory {
 }
 
 impl HostMemory {
-    pub fn alloc(&mut self, bytes: usize) -> Block {
+    /// E0609 where the host has no room.
+    pub fn alloc(&mut self, bytes: usize) -> Result<Block, Diagnostic> {
+        room(bytes)?;
         let at = self.next + 4096;
         self.next = (at + bytes as u64).next_multiple_of(4096);
         self.blocks.insert(at, vec![0; bytes]);
-        Block(at)
+        Ok(Block(at))
     }
     pub fn get(&self, b: Block, bytes: usize) -> Result<&[u8], Diagnostic> {
         let (base, block) = self.blocks.range(..=b.0).next_back().ok_or_else(gone)?;
@@ -103,6 +105,11 @@ impl HostMemory {
     pub fn free(&mut self, b: Block) {
         self.blocks.remove(&b.0);
     }
+}
+
+/// Whether the host has room for a block of a device that lives on it: its bytes, and a copy on the way to it and back. E0609.
+pub(crate) fn room(bytes: usize) -> Result<(), Diagnostic> {
+    Ok(tahoma_core::memory::ask_elements(bytes as u64, 2, &format_args!("a buffer of {bytes} bytes with its copy"))?)
 }
 
 fn gone() -> Diagnostic {
