@@ -37,25 +37,29 @@ pub trait Device {
 /// The memory of devices that live on the host: blocks by number.
 #[derive(Debug, Default)]
 pub struct HostMemory {
-    blocks: HashMap<Block, Vec<u8>>,
+    /// Size of each block, and its bytes once they are written.
+    blocks: HashMap<Block, (usize, Option<Vec<u8>>)>,
     next: u64,
 }
 
 impl HostMemory {
     pub fn alloc(&mut self, bytes: usize) -> Block {
         self.next += 1;
-        self.blocks.insert(Block(self.next), vec![0; bytes]);
+        // Of no bytes there is nothing to write.
+        self.blocks.insert(Block(self.next), (bytes, (bytes == 0).then(Vec::new)));
         Block(self.next)
     }
+    /// The bytes of a block. E0603 before they are written.
     pub fn get(&self, b: Block) -> Result<&[u8], Diagnostic> {
-        self.blocks.get(&b).map(Vec::as_slice).ok_or_else(gone)
+        let (size, bytes) = self.blocks.get(&b).ok_or_else(gone)?;
+        bytes.as_deref().ok_or_else(|| Diagnostic::error("E0603", format!("device memory: a block of {size} bytes is read before it is written")))
     }
     pub fn put(&mut self, b: Block, bytes: Vec<u8>) -> Result<(), Diagnostic> {
-        let slot = self.blocks.get_mut(&b).ok_or_else(gone)?;
-        if slot.len() != bytes.len() {
-            return Err(Diagnostic::error("E0901", format!("a block of {} bytes was given {}", slot.len(), bytes.len())));
+        let (size, slot) = self.blocks.get_mut(&b).ok_or_else(gone)?;
+        if *size != bytes.len() {
+            return Err(Diagnostic::error("E0901", format!("a block of {size} bytes was given {}", bytes.len())));
         }
-        *slot = bytes;
+        *slot = Some(bytes);
         Ok(())
     }
     pub fn free(&mut self, b: Block) {
@@ -135,4 +139,23 @@ fn open_neuron() -> Result<Box<dyn Device>, Diagnostic> {
     Err(Diagnostic::error("E0604", "device neuron is not available: libnrt.so.1 is not loaded by this version")
         .note("NKI kernels need the Neuron compiler and a trn2 instance to become a NEFF")
         .note("--device trn2-sim runs the same kernels on any machine"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_written_before_it_is_read() {
+        for name in ["interp", "trn2-sim", "ptx-emu"] {
+            let mut d = open(name).unwrap();
+            let b = d.alloc(8).unwrap();
+            let why = d.download(b).unwrap_err();
+            assert_eq!(why.code, "E0603", "{name}: {why}");
+            d.upload(b, &[7; 8]).unwrap();
+            assert_eq!(d.download(b).unwrap(), [7; 8], "{name}");
+            let none = d.alloc(0).unwrap();
+            assert!(d.download(none).unwrap().is_empty(), "{name}");
+        }
+    }
 }
