@@ -112,15 +112,7 @@ const CASES: &[Case] = &[
         MS,
         1,
         "",
-        &[
-            (Class, &[2, 3]),
-            (Class, &[2, 3]),
-            (Large, &[4, 40]),
-            (Large, &[3, 40]),
-            (Large, &[2, 40]),
-            (Ones, &[40]),
-            (Zeros, &[40]),
-        ],
+        &[(Class, &[2, 3]), (Class, &[2, 3]), (Large, &[4, 40]), (Large, &[3, 40]), (Large, &[2, 40]), (Ones, &[40]), (Zeros, &[40])],
     ),
 ];
 
@@ -211,7 +203,8 @@ fn the_cases_name_every_sum_and_norm() {
 }
 
 /// 9 · 0.35 = 3.15 by halves: the place is a whole 4, and ONNX Runtime's f32 steps arrive just below.
-const ROUNDED: &str = "mode=nearest;coordinate_transformation_mode=half_pixel_symmetric;nearest_mode=floor\t1,1,1,9\tscales\t1.0,1.0,1.0,0.35";
+const ROUNDED: &str =
+    "mode=nearest;coordinate_transformation_mode=half_pixel_symmetric;nearest_mode=floor\t1,1,1,9\tscales\t1.0,1.0,1.0,0.35";
 
 #[test]
 fn resize_agrees_with_onnx_runtime() {

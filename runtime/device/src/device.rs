@@ -52,7 +52,9 @@ impl HostMemory {
     /// The bytes of a block. E0603 before they are written.
     pub fn get(&self, b: Block) -> Result<&[u8], Diagnostic> {
         let (size, bytes) = self.blocks.get(&b).ok_or_else(gone)?;
-        bytes.as_deref().ok_or_else(|| Diagnostic::error("E0603", format!("device memory: a block of {size} bytes is read before it is written")))
+        bytes
+            .as_deref()
+            .ok_or_else(|| Diagnostic::error("E0603", format!("device memory: a block of {size} bytes is read before it is written")))
     }
     pub fn put(&mut self, b: Block, bytes: Vec<u8>) -> Result<(), Diagnostic> {
         let (size, slot) = self.blocks.get_mut(&b).ok_or_else(gone)?;

@@ -253,7 +253,8 @@ fn f32_from_16_bit_operands_on_sm_100() {
     let on_100 = |body: &str| kernel(body, 32).replace("sm_90a", "sm_100a").replace("8.0", "8.6");
     let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
     let c = [0.1f32, -3.0, f32::INFINITY, 1e-41, f32::NAN];
-    let halves: [(&str, [u32; 5]); 2] = [("f16", [0x3c01, 0x8001, 0x7c00, 0x0001, 0x3c00]), ("bf16", [0x3f81, 0x8001, 0x7f80, 0x0001, 0x3f80])];
+    let halves: [(&str, [u32; 5]); 2] =
+        [("f16", [0x3c01, 0x8001, 0x7c00, 0x0001, 0x3c00]), ("bf16", [0x3f81, 0x8001, 0x7f80, 0x0001, 0x3f80])];
     for (half, a) in halves {
         let wide = |x: u32| if half == "f16" { half::f16::from_bits(x as u16).to_f32() } else { f32::from_bits(x << 16) };
         type Want = fn(f32, f32) -> f32;
@@ -264,7 +265,12 @@ fn f32_from_16_bit_operands_on_sm_100() {
             let got = ptx_common::run(&text, &a, &bits(&c)).unwrap_or_else(|e| panic!("{e}"));
             for i in 0..5 {
                 let (g, w) = (f32::from_bits(got[i]), want(wide(a[i]), c[i]));
-                assert!(g.to_bits() == w.to_bits() || g.is_nan() && w.is_nan(), "{name}.f32.{half} of {} and {}: {g}, not {w}", wide(a[i]), c[i]);
+                assert!(
+                    g.to_bits() == w.to_bits() || g.is_nan() && w.is_nan(),
+                    "{name}.f32.{half} of {} and {}: {g}, not {w}",
+                    wide(a[i]),
+                    c[i]
+                );
             }
         }
         let text = on_100(&format!("cvt.u16.u32 %rs1, %r1;\nadd.rz.sat.f32.{half} %r4, %rs1, %r2;"));

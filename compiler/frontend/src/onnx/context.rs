@@ -89,7 +89,9 @@ impl Context<'_, '_> {
     pub(super) fn dim(&self, v: V, axis: usize) -> R<usize> {
         let shape = self.shape(v);
         match shape.0.get(axis) {
-            Some(d) => number(d, format!("axis {axis} of {shape}")).map_err(|e| e.note("give the open dimensions with --shape NAME=1x3x224x224")),
+            Some(d) => {
+                number(d, format!("axis {axis} of {shape}")).map_err(|e| e.note("give the open dimensions with --shape NAME=1x3x224x224"))
+            }
             None => Err(OpError::shape(format!("needs axis {axis}, but the operand has type {}", self.ty(v)))),
         }
     }
@@ -138,7 +140,7 @@ impl Context<'_, '_> {
     pub(super) fn not_constant(&self, i: usize) -> OpError {
         OpError::open(format!("operand {} decides a shape or the form of the computation, so it must be known at import", self.formal(i)))
             .mark(i, "must be a constant")
-        .note("give it as a constant input, or fix the shapes it is computed from with --shape")
+            .note("give it as a constant input, or fix the shapes it is computed from with --shape")
     }
     /// One op with one result.
     pub(super) fn op(&mut self, name: &str, operands: &[V], attrs: Attrs) -> R<V> {

@@ -516,7 +516,8 @@ fn what_needs_numbers_says_so_by_one_code() {
             let known: Vec<TensorType> = e.operands.iter().map(Tensor::ty).collect();
             let opened = |which: &dyn Fn(usize, usize) -> bool| -> Vec<TensorType> {
                 let open = |i: usize, t: &TensorType| {
-                    let dims = t.shape.0.iter().enumerate().map(|(d, n)| if which(i, d) { Dim::sym(&format!("s{i}_{d}")) } else { n.clone() });
+                    let dims =
+                        t.shape.0.iter().enumerate().map(|(d, n)| if which(i, d) { Dim::sym(&format!("s{i}_{d}")) } else { n.clone() });
                     TensorType::new(t.dtype, Shape(dims.collect()))
                 };
                 known.iter().enumerate().map(|(i, t)| open(i, t)).collect()
@@ -530,8 +531,7 @@ fn what_needs_numbers_says_so_by_one_code() {
             for types in tries {
                 for consts in [vec![None; types.len()], e.operands.iter().map(Some).collect()] {
                     // A value that is known has no open extents.
-                    let consts: Vec<Option<&Tensor>> =
-                        types.iter().zip(consts).map(|(t, c)| c.filter(|_| t.shape.is_static())).collect();
+                    let consts: Vec<Option<&Tensor>> = types.iter().zip(consts).map(|(t, c)| c.filter(|_| t.shape.is_static())).collect();
                     let a = InferArgs { operands: &types, attrs: &e.attrs, consts: &consts, fresh: Fresh("f", 0) };
                     match (op.infer)(&a) {
                         Ok(out) => {

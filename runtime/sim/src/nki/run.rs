@@ -4,7 +4,7 @@
 use super::load::{Acc, Arg, Loaded, Node, Op};
 use super::mem::{At, MATMUL, OTHER, Store, Walk, load_i, mark, poison_f, poison_i, runs};
 use super::time::{Clock, Track};
-use super::value::{POISON_F, Data, decode, encode, round_all, to_int};
+use super::value::{Data, POISON_F, decode, encode, round_all, to_int};
 use super::{Fault, HbmTensor, Options, Outcome, legal};
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2, ShapeBuilder};

@@ -213,9 +213,7 @@ fn memory_that_nothing_wrote() {
     // The accumulators: something is added to one, or one is read, before it was reset.
     let sum = |cmd: &str| {
         tile("r", "(128, 1)", "float32", "sbuf")
-            + &format!(
-                "nisa.activation(dst=xt, op=nl.square, data=xt, reduce_op=nl.add, reduce_res=r, reduce_cmd=nisa.reduce_cmd.{cmd})"
-            )
+            + &format!("nisa.activation(dst=xt, op=nl.square, data=xt, reduce_op=nl.add, reduce_res=r, reduce_cmd=nisa.reduce_cmd.{cmd})")
     };
     breaks("uninitialised", &sum("reduce"));
     breaks("uninitialised", &sum("idle"));
