@@ -24,7 +24,7 @@ fn attributes(text: &str) -> Vec<AttributeProto> {
         } else if let Ok(f) = value.parse() {
             float_attr(name, f)
         } else {
-            AttributeProto { name: Some(name.into()), r#type: Some(3), s: Some(value.as_bytes().to_vec().into()), ..Default::default() }
+            AttributeProto { name: Some(name.into()), r#type: Some(3), s: Some(value.as_bytes().to_vec()), ..Default::default() }
         }
     };
     text.split(';').filter(|a| !a.is_empty()).map(one).collect()

@@ -175,12 +175,12 @@ impl Context<'_, '_> {
     pub(super) fn in_f32(&mut self, like: &[usize], f: impl FnOnce(&mut Self) -> R<Vec<V>>) -> R<Vec<V>> {
         let half = |d: DType| matches!(d, DType::F16 | DType::BF16);
         let (own, mut widened) = (self.slots.clone(), vec![]);
-        for i in 0..own.len() {
-            if let Some(Slot::Value(v)) = own[i]
-                && half(self.dtype(v))
+        for (i, slot) in own.iter().enumerate() {
+            if let Some(Slot::Value(v)) = slot
+                && half(self.dtype(*v))
             {
-                let wide = self.cast(v, DType::F32)?;
-                widened.push((v, wide));
+                let wide = self.cast(*v, DType::F32)?;
+                widened.push((*v, wide));
                 self.slots[i] = Some(Slot::Value(wide));
             }
         }
