@@ -227,7 +227,7 @@ fn memory_that_nothing_wrote() {
     runs(&most("reset_reduce"));
     // Whatever bits a caller's NaN has, it was written.
     let p = parse(&kernel("nisa.tensor_copy(dst=zt, src=xt)")).unwrap();
-    let nan = HbmTensor::new(F32, &[128, 512], &[0xad, 0xde, 0xc0, 0x7f].repeat(128 * 512));
+    let nan = HbmTensor::new(F32, &[128, 512], [0xad, 0xde, 0xc0, 0x7f].repeat(128 * 512));
     let b = HbmTensor::from_f32(BF16, &[128, 512], &vec![0.5; 128 * 512]);
     simulate(&p, &[nan.clone(), nan, b], &Options::default()).unwrap();
     let p = parse("# NKI 0.6\n@nki.jit\ndef k(x):\n    # x: float32[4, 4]\n    out = nl.ndarray((4, 4), dtype=nl.float32, buffer=nl.shared_hbm)\n    nisa.dma_copy(dst=out[0:3, :], src=x[0:3, :])\n    return out\n").unwrap();
