@@ -5,4 +5,6 @@ mod block;
 mod branch;
 mod conformance;
 mod explain;
+mod kit;
 mod models;
+mod recurrent;

@@ -1,12 +1,24 @@
 //! What a device must do: load kernels, hold bytes, launch. Simulators, the emulator and drivers each implement [`Device`].
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::ops::Range;
 use tahoma_core::artifact::KernelDef;
 use tahoma_core::{Diagnostic, TensorType};
 
-/// A block of device memory.
+/// A place in device memory: where a block starts, or a place within it. `alloc` aligns to [`ALIGN`] at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Block(pub u64);
+
+/// What kernels may assume of their arguments: the widest access of a thread, in bytes.
+pub const ALIGN: u64 = 16;
+
+impl Block {
+    /// The place so many bytes further.
+    #[must_use]
+    pub fn at(self, bytes: u64) -> Block {
+        Block(self.0 + bytes)
+    }
+}
 
 /// What one launch took.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -28,7 +40,8 @@ pub struct Finished {
 
 /// A machine that runs kernels on blocks of bytes.
 ///
-/// Blocks hold the packed little-endian bytes of a contiguous row-major tensor. Launches run in the order given; `download` waits.
+/// Blocks hold the packed little-endian bytes of a contiguous row-major tensor. Launches and copies run in the order given; `download`
+/// waits. What reads or writes takes any place in a block, and is refused where it would leave the block.
 pub trait Device: Send {
     /// `trn2-sim`, `ptx-emu`, …
     fn name(&self) -> &'static str;
@@ -45,7 +58,10 @@ pub trait Device: Send {
     /// New memory of so many bytes, not initialised.
     fn alloc(&mut self, bytes: usize) -> Result<Block, Diagnostic>;
     fn upload(&mut self, block: Block, bytes: &[u8]) -> Result<(), Diagnostic>;
-    fn download(&mut self, block: Block) -> Result<Vec<u8>, Diagnostic>;
+    fn download(&mut self, block: Block, bytes: usize) -> Result<Vec<u8>, Diagnostic>;
+    /// Copies within the device, between places that do not overlap.
+    fn copy(&mut self, from: Block, to: Block, bytes: usize) -> Result<(), Diagnostic>;
+    /// Gives back what `alloc` returned.
     fn free(&mut self, block: Block);
     /// Runs kernel `kernel` (index of `load`) on one block per input, then one per output.
     fn launch(&mut self, kernel: usize, inputs: &[Block], outputs: &[Block]) -> Result<LaunchStats, Diagnostic>;
@@ -55,43 +71,67 @@ pub trait Device: Send {
     }
 }
 
-/// The memory of devices that live on the host: blocks by number.
+/// The memory of devices that live on the host: blocks by address, far enough apart that an overrun is in none.
 #[derive(Debug, Default)]
 pub struct HostMemory {
-    /// Size of each block, and its bytes once they are written.
-    blocks: HashMap<Block, (usize, Option<Vec<u8>>)>,
+    blocks: BTreeMap<u64, Held>,
     next: u64,
+}
+
+/// A block's bytes, and the parts of it that nothing wrote yet.
+#[derive(Debug)]
+struct Held {
+    bytes: Vec<u8>,
+    unwritten: Vec<Range<usize>>,
 }
 
 impl HostMemory {
     pub fn alloc(&mut self, bytes: usize) -> Block {
-        self.next += 1;
-        // Of no bytes there is nothing to write.
-        self.blocks.insert(Block(self.next), (bytes, (bytes == 0).then(Vec::new)));
-        Block(self.next)
+        let at = self.next + 4096;
+        self.next = (at + bytes as u64).next_multiple_of(4096);
+        let whole = 0..bytes;
+        self.blocks.insert(at, Held { bytes: vec![0; bytes], unwritten: if bytes == 0 { vec![] } else { vec![whole] } });
+        Block(at)
     }
-    /// The bytes of a block. E0603 before they are written.
-    pub fn get(&self, b: Block) -> Result<&[u8], Diagnostic> {
-        let (size, bytes) = self.blocks.get(&b).ok_or_else(gone)?;
-        bytes
-            .as_deref()
-            .ok_or_else(|| Diagnostic::error("E0603", format!("device memory: a block of {size} bytes is read before it is written")))
-    }
-    pub fn put(&mut self, b: Block, bytes: Vec<u8>) -> Result<(), Diagnostic> {
-        let (size, slot) = self.blocks.get_mut(&b).ok_or_else(gone)?;
-        if *size != bytes.len() {
-            return Err(Diagnostic::error("E0901", format!("a block of {size} bytes was given {}", bytes.len())));
+    /// The bytes at a place in a block. E0603 where one of them was never written.
+    pub fn get(&self, b: Block, bytes: usize) -> Result<&[u8], Diagnostic> {
+        let (base, block) = self.blocks.range(..=b.0).next_back().ok_or_else(gone)?;
+        let at = (b.0 - base) as usize;
+        let end = at.checked_add(bytes).ok_or_else(gone)?;
+        let held = block.bytes.get(at..end).ok_or_else(gone)?;
+        if let Some(r) = block.unwritten.iter().find(|r| r.start < end && at < r.end) {
+            let first = r.start.max(at);
+            let size = block.bytes.len();
+            return Err(Diagnostic::error("E0603", format!("device memory: byte {first} of a block of {size} is read before it is written")));
         }
-        *slot = Some(bytes);
+        Ok(held)
+    }
+    pub fn put(&mut self, b: Block, bytes: &[u8]) -> Result<(), Diagnostic> {
+        let (base, block) = self.blocks.range_mut(..=b.0).next_back().ok_or_else(gone)?;
+        let at = (b.0 - base) as usize;
+        let end = at.checked_add(bytes.len()).ok_or_else(gone)?;
+        block.bytes.get_mut(at..end).ok_or_else(gone)?.copy_from_slice(bytes);
+        let left = block.unwritten.drain(..).flat_map(|r| [r.start..r.end.min(at), r.start.max(end)..r.end]);
+        block.unwritten = left.filter(|r| r.start < r.end).collect();
         Ok(())
     }
+    pub fn copy(&mut self, from: Block, to: Block, bytes: usize) -> Result<(), Diagnostic> {
+        let moved = self.get(from, bytes)?.to_vec();
+        self.put(to, &moved)
+    }
     pub fn free(&mut self, b: Block) {
-        self.blocks.remove(&b);
+        self.blocks.remove(&b.0);
     }
 }
 
 fn gone() -> Diagnostic {
-    Diagnostic::error("E0901", "a device block is used after it was freed")
+    Diagnostic::error("E0901", "device memory is used that is in no block, or after it was freed")
+}
+
+/// Bytes of a kernel argument. E0605: the loader checked that its extents are known.
+pub(crate) fn bytes_of(t: &TensorType) -> Result<usize, Diagnostic> {
+    let n = t.bytes().and_then(|n| usize::try_from(n).ok());
+    n.ok_or_else(|| Diagnostic::error("E0605", format!("a kernel argument of type {t}")))
 }
 
 /// Static extents of a kernel argument. E0605: the loader checked that they are.
@@ -173,12 +213,14 @@ mod tests {
         for name in ["interp", "trn2-sim", "ptx-emu"] {
             let mut d = open(name).unwrap();
             let b = d.alloc(8).unwrap();
-            let why = d.download(b).unwrap_err();
+            let why = d.download(b, 8).unwrap_err();
             assert_eq!(why.code, "E0603", "{name}: {why}");
-            d.upload(b, &[7; 8]).unwrap();
-            assert_eq!(d.download(b).unwrap(), [7; 8], "{name}");
-            let none = d.alloc(0).unwrap();
-            assert!(d.download(none).unwrap().is_empty(), "{name}");
+            d.upload(b, &[7; 4]).unwrap();
+            assert_eq!(d.download(b, 4).unwrap(), [7; 4], "{name}");
+            let why = d.download(b, 5).unwrap_err();
+            assert_eq!(why.code, "E0603", "{name}: {why}");
+            d.upload(Block(b.0 + 4), &[9; 4]).unwrap();
+            assert_eq!(d.download(b, 8).unwrap(), [7, 7, 7, 7, 9, 9, 9, 9], "{name}");
         }
     }
 }
