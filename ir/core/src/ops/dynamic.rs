@@ -23,7 +23,7 @@ fn rank_of_shape(a: &InferArgs, i: usize) -> Result<usize, OpError> {
     let t = &a.operands[i];
     match (t.rank(), t.shape.0.first().and_then(Dim::known)) {
         (1, Some(n)) => Ok(n as usize),
-        _ => Err(OpError::new("E0209", format!("a shape of type {t}: its length must be known")).mark(i, "must be i64[n] with n known")),
+        _ => Err(OpError::open(format!("needs the length of a shape, of type {t}, as a number")).mark(i, "must be i64[n] with n known")),
     }
 }
 
