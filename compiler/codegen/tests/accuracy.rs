@@ -100,8 +100,8 @@ fn arguments(d: DType, mut seed: u64) -> Vec<f64> {
                 let fraction = next(&mut seed) as u32 & 0x7f_ffff;
                 // Every power of two and sign; and as often the powers from 2⁻⁸ to 2²⁷, where most of a model's numbers are.
                 let (k, half) = (i as u32 / 2, i % 2 == 1);
-                let exponent = if half { k % 36 + 119 | (k / 36 % 2) << 8 } else { k % 512 };
-                f64::from(f32::from_bits(exponent << 23 | fraction))
+                let exponent = if half { (k % 36 + 119) | ((k / 36 % 2) << 8) } else { k % 512 };
+                f64::from(f32::from_bits((exponent << 23) | fraction))
             })
             .collect(),
         _ => {

@@ -13,7 +13,7 @@ pub(crate) fn emulate(session: &Session, spec: &KernelSpec, inputs: &[Tensor], s
     let k = ptx::lower(spec, target).unwrap_or_else(|d| panic!("{d}"));
     let chip = Chip::find(sm).unwrap_or_else(|| panic!("no chip {sm}"));
     let text = session.emit_ptx(&k.mlir, chip).unwrap_or_else(|e| panic!("{e}\n{}", k.mlir)).remove(0).1;
-    let module = Module::parse(&text, &k.name).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    let module = Module::parse(&text, k.name.as_str()).unwrap_or_else(|e| panic!("{e}\n{text}"));
     let mut memory = Memory::new();
     let mut args = vec![];
     for t in inputs {
@@ -32,7 +32,7 @@ pub(crate) fn emulate(session: &Session, spec: &KernelSpec, inputs: &[Tensor], s
             (t, p, bytes)
         })
         .collect();
-    launch(&module, &k.name, k.grid, k.block, k.shared_bytes, &args, &mut memory, &Options::default())
+    launch(&module, k.name.as_str(), k.grid, k.block, k.shared_bytes, &args, &mut memory, &Options::default())
         .unwrap_or_else(|e| panic!("{e}\n{text}"));
     let read = |(t, p, bytes): (&tahoma_core::TensorType, u64, u64)| {
         Tensor::from_bytes(t.dtype, &t.shape.to_static().unwrap(), memory.read(p, bytes).unwrap()).unwrap()
