@@ -83,7 +83,8 @@ pub struct Search {
 /// What [`crate::optimize`] does, with everything kept. Proofs are made on request, by [`crate::proof`] and [`crate::explain`].
 pub fn search(program: &Program, options: &Options) -> Result<Search, Diagnostic> {
     let mut units = vec![];
-    let (program, report) = crate::optimize_all(program, &Options { proofs: false, ..*options }, Some(&mut units))?;
+    let (program, report) =
+        crate::optimize_all(program, &Options { proofs: false, weights: options.weights.clone(), ..*options }, Some(&mut units))?;
     Ok(Search { program, report, units })
 }
 
