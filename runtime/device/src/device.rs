@@ -102,7 +102,10 @@ impl HostMemory {
         if let Some(r) = block.unwritten.iter().find(|r| r.start < end && at < r.end) {
             let first = r.start.max(at);
             let size = block.bytes.len();
-            return Err(Diagnostic::error("E0603", format!("device memory: byte {first} of a block of {size} is read before it is written")));
+            return Err(Diagnostic::error(
+                "E0603",
+                format!("device memory: byte {first} of a block of {size} is read before it is written"),
+            ));
         }
         Ok(held)
     }
