@@ -8,6 +8,7 @@ mod opt;
 mod run;
 mod util;
 mod verify;
+mod verify_artifact;
 
 use args::{Cli, Command};
 use clap::Parser;

@@ -42,10 +42,15 @@ pub struct HostMemory {
 }
 
 impl HostMemory {
-    pub fn alloc(&mut self, bytes: usize) -> Block {
+    /// A new block of zeros. E0107 where memory does not hold it.
+    pub fn alloc(&mut self, bytes: usize) -> Result<Block, Diagnostic> {
+        let mut block = vec![];
+        let room = block.try_reserve_exact(bytes);
+        room.map_err(|_| Diagnostic::error("E0107", format!("a buffer of {bytes} bytes does not fit into memory")))?;
+        block.resize(bytes, 0);
         self.next += 1;
-        self.blocks.insert(Block(self.next), vec![0; bytes]);
-        Block(self.next)
+        self.blocks.insert(Block(self.next), block);
+        Ok(Block(self.next))
     }
     pub fn get(&self, b: Block) -> Result<&[u8], Diagnostic> {
         self.blocks.get(&b).map(Vec::as_slice).ok_or_else(gone)

@@ -13,10 +13,11 @@
 //! ```
 
 pub mod artifact;
+mod check;
 pub mod cuda;
 pub mod device;
 pub mod emu;
-pub mod map;
+pub mod file;
 pub mod npy;
 pub mod reference;
 pub mod runner;
