@@ -10,6 +10,7 @@ mod run;
 mod texts;
 mod util;
 mod verify;
+mod verify_artifact;
 
 use args::{Cli, Command};
 use clap::Parser;

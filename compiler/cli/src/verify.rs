@@ -4,9 +4,20 @@ use crate::args::Verify;
 use crate::util::{self, percent, print, print_json, si};
 use crate::{DIFFERS, Exit, OK};
 use serde_json::json;
+use tahoma::Diagnostic;
+use tahoma::model::{ModelKind, kind_of};
 use tahoma::verify::{VerifyOptions, VerifyReport, verify};
 
 pub(crate) fn run(a: Verify) -> Exit {
+    if kind_of(&a.model.model)? == ModelKind::Artifact {
+        return crate::verify_artifact::run(a);
+    }
+    if a.target.is_empty() {
+        return Err(Diagnostic::error("E0501", "no target").note(format!("--target takes {}", tahoma::Target::names().join(", "))).into());
+    }
+    if a.reference.is_some() || a.weights.is_some() {
+        return Err(Diagnostic::error("E0701", "--model and --weights are for artifacts").into());
+    }
     let spin = util::spinner();
     let mut compiler = util::compiler(&a.model.model, &a.model.given)?;
     let inputs = util::read(&util::files(&a.input)?, &[])?;

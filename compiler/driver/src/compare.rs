@@ -14,8 +14,10 @@ use tahoma_core::{DType, Tensor};
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Difference {
     /// Largest |a − b|.
+    #[serde(with = "tahoma_core::float")]
     pub max_abs: f64,
     /// Largest |a − b| / |b| where b is not 0.
+    #[serde(with = "tahoma_core::float")]
     pub max_rel: f64,
     /// Whether every element is within the tolerance.
     pub agree: bool,

@@ -2,10 +2,11 @@
 
 use crate::pack;
 use crate::stage::StageTime;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tahoma_core::artifact::{Manifest, WeightRef};
+use tahoma_core::artifact::{MANIFEST, MANIFEST_HASH, Manifest, WeightRef};
 use tahoma_core::{Diagnostic, Tensor, escape};
 use tahoma_frontend::Store;
 use tahoma_runtime::{Artifact, RunReport, Runner, WeightBytes, device};
@@ -27,15 +28,16 @@ pub struct Compiled {
 struct FromStore(Arc<Store>);
 
 impl WeightBytes for FromStore {
-    fn bytes(&self, w: &WeightRef) -> Result<&[u8], Diagnostic> {
-        self.0.bytes(&w.name).ok_or_else(|| Diagnostic::error("E0210", format!("no weight {:?} in the store", w.name)))
+    fn bytes(&self, w: &WeightRef) -> Result<Cow<'_, [u8]>, Diagnostic> {
+        Ok(Vec::from(self.0.read(&w.name)?).into())
     }
 }
 
 impl Compiled {
     /// As the runtime sees it, without going through files.
     pub fn artifact(&self) -> Artifact {
-        Artifact { manifest: self.manifest.clone(), kernels: self.kernels.clone(), weights: Arc::new(FromStore(self.store.clone())) }
+        let weights = Arc::new(FromStore(self.store.clone()));
+        Artifact { manifest: self.manifest.clone(), kernels: self.kernels.clone(), weights, edited: vec![] }
     }
 
     /// Runs on a device by name. Errors as [`Runner::run`].
@@ -43,11 +45,16 @@ impl Compiled {
         Runner::new(self.artifact(), device::open(device)?)?.run(inputs)
     }
 
-    /// Text of the manifest.
+    /// Text of the manifest. E0901 where it would not read back equal: what cannot be loaded is not written.
     pub fn manifest_json(&self) -> Result<String, Diagnostic> {
-        let text = serde_json::to_string_pretty(&*self.manifest);
-        let text = text.map_err(|e| Diagnostic::error("E0901", format!("the manifest cannot be written: {e}")))?;
-        Ok(escape::json(&text) + "\n")
+        let fault = |why: String| Diagnostic::error("E0901", format!("the manifest cannot be written: {why}"));
+        let text = serde_json::to_string_pretty(&*self.manifest).map_err(|e| fault(e.to_string()))?;
+        let text = escape::json(&text) + "\n";
+        let back: Manifest = serde_json::from_str(&text).map_err(|e| fault(e.to_string()))?;
+        if back != *self.manifest {
+            return Err(fault("it reads back as another".into()));
+        }
+        Ok(text)
     }
 
     /// Writes the folder: everything into a new one beside it, then one rename. With `force`, an artifact that is there is replaced;
@@ -61,7 +68,9 @@ impl Compiled {
         let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::fs::create_dir_all(parent).map_err(|e| fail("make", parent, e))?;
         let temporary = Temporary::beside(dir, "new");
-        let mut all = vec![("manifest.json", self.manifest_json()?.into_bytes())];
+        let manifest = self.manifest_json()?.into_bytes();
+        let hash = tahoma_runtime::artifact::manifest_hash(&manifest).into_bytes();
+        let mut all = vec![(MANIFEST, manifest), (MANIFEST_HASH, hash)];
         all.extend(self.files.iter().map(|(p, b)| (p.as_str(), b.clone())));
         for (name, bytes) in all {
             let path = temporary.0.join(name);

@@ -50,6 +50,7 @@ mod stage;
 pub mod steps;
 mod target;
 pub mod verify;
+pub mod verify_artifact;
 
 pub use compiled::{Compiled, check_replaceable};
 pub use compiler::{Compiler, OnStage, Outcome, print_program};

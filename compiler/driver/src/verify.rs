@@ -44,7 +44,9 @@ pub struct StageReport {
     pub stage: String,
     pub agree: bool,
     /// Largest errors over all outputs.
+    #[serde(with = "tahoma_core::float")]
     pub max_abs_err: f64,
+    #[serde(with = "tahoma_core::float")]
     pub max_rel_err: f64,
     pub outputs: Vec<OutputReport>,
 }
@@ -61,7 +63,9 @@ pub struct OutputReport {
 pub struct KernelCheck {
     pub kernel: String,
     /// Largest |a − b|, and that as a share of the output's largest magnitude.
+    #[serde(with = "tahoma_core::float")]
     pub max_abs_err: f64,
+    #[serde(with = "tahoma_core::float")]
     pub of_largest: f64,
 }
 
@@ -71,9 +75,11 @@ pub struct KernelFault {
     pub nodes: Vec<String>,
     pub detail: String,
     /// Largest |a − b| of the output that differs.
+    #[serde(with = "tahoma_core::float")]
     pub max_abs_err: f64,
     /// By how much the kernel's meaning itself moves when each float it reads moves by one unit in the last place. Within some tens of
     /// the difference, the inputs are at fault (a variance that cancels, say), and rounding explains it.
+    #[serde(with = "tahoma_core::float")]
     pub moves: f64,
 }
 

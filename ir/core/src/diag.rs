@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 /// Where a value or op comes from. Rewrites fuse origins, never drop them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub enum Origin {
     /// Made by the compiler for no single node (a test, a hand-written module).
     #[default]
@@ -19,8 +20,19 @@ pub enum Origin {
     Fused { rule: Arc<str>, from: Vec<Arc<Origin>> },
 }
 
+/// Deepest nesting of joined origins. Each level is three of JSON's, of which a manifest's reader takes 128, branches included.
+const MAX_NESTING: usize = 6;
+
 impl Origin {
-    /// Joins origins under the name of the rewrite, without nesting equal rules or repeating parts.
+    /// Levels of joined origins in each other.
+    fn nesting(&self) -> usize {
+        match self {
+            Origin::Fused { from, .. } => 1 + from.iter().map(|o| o.nesting()).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+    /// Joins origins under the name of the rewrite, without nesting equal rules or repeating parts. What is nested deep already comes
+    /// in as the nodes behind it.
     pub fn fuse(rule: &str, parts: impl IntoIterator<Item = Arc<Origin>>) -> Origin {
         let mut from: Vec<Arc<Origin>> = Vec::new();
         for p in parts {
@@ -36,6 +48,10 @@ impl Origin {
                 _ if from.contains(&p) => {}
                 _ => from.push(p),
             }
+        }
+        if from.iter().any(|p| p.nesting() >= MAX_NESTING) {
+            let leaves = Origin::Fused { rule: rule.into(), from };
+            from = leaves.leaves().into_iter().map(|o| Arc::new(o.clone())).collect();
         }
         match from.len() {
             0 => Origin::Unknown,
@@ -118,6 +134,7 @@ pub fn code(code: &str) -> Option<&'static CodeDef> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     Error,
@@ -126,6 +143,7 @@ pub enum Severity {
 
 /// A line under the message: an operand with its type and where it came from, and a mark under it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct Label {
     /// `A`, `weight`, …
     pub name: String,
@@ -150,6 +168,7 @@ impl Eq for Cause {}
 
 /// One problem, as users read it. `Debug` prints what `Display` prints, so a `main` that returns it is readable.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct Diagnostic {
     /// A row of `CODES`, like `E0203`.
     pub code: String,
@@ -162,6 +181,7 @@ pub struct Diagnostic {
     /// The error it was made of; not written to files.
     #[serde(skip)]
     #[source]
+    #[cfg_attr(test, arbitrary(default))]
     pub cause: Option<Cause>,
 }
 
@@ -233,6 +253,7 @@ impl fmt::Debug for Diagnostic {
 
 /// All problems a stage found, in the order found. Never empty as an error. `Debug` prints what `Display` prints.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct Diagnostics(pub Vec<Diagnostic>);
 
 impl Diagnostics {
@@ -276,6 +297,17 @@ impl fmt::Debug for Diagnostics {
 mod tests {
     use super::*;
     use std::error::Error;
+
+    #[test]
+    fn origins_of_many_rewrites_stay_shallow_and_lose_no_node() {
+        let node = |i| Origin::Node { model: "m".into(), index: i, name: "".into(), op: "Add".into() };
+        let mut o = node(0);
+        for i in 1..200 {
+            o = Origin::fuse(["a", "b", "c"][i as usize % 3], [Arc::new(o), Arc::new(node(i))]);
+            assert!(o.nesting() <= MAX_NESTING, "{}", o.nesting());
+        }
+        assert_eq!(o.leaves().len(), 200);
+    }
 
     #[test]
     fn a_main_that_returns_a_diagnostic_is_readable_and_the_source_is_kept() {

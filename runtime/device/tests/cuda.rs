@@ -1,6 +1,7 @@
 //! The CUDA path against a fake driver that runs kernels on the PTX emulator: results, and how often the driver is called for what.
 
 use proptest::prelude::*;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tahoma_core::artifact::{Manifest, PlanStep, WeightRef};
@@ -13,14 +14,14 @@ use tahoma_runtime::{Artifact, Device, Runner, WeightBytes, device};
 struct Fixed;
 
 impl WeightBytes for Fixed {
-    fn bytes(&self, w: &WeightRef) -> Result<&[u8], Diagnostic> {
-        Ok(&WEIGHTS[..w.bytes as usize])
+    fn bytes(&self, w: &WeightRef) -> Result<Cow<'_, [u8]>, Diagnostic> {
+        Ok(WEIGHTS[..w.bytes as usize].into())
     }
 }
 
 fn artifact((manifest, text): (Manifest, Vec<String>)) -> Artifact {
     tahoma_runtime::artifact::check(&manifest).unwrap_or_else(|d| panic!("{d}"));
-    Artifact { manifest: Arc::new(manifest), kernels: Arc::new(text), weights: Arc::new(Fixed) }
+    Artifact { manifest: Arc::new(manifest), kernels: Arc::new(text), weights: Arc::new(Fixed), edited: vec![] }
 }
 
 fn straight(steps: usize) -> Artifact {

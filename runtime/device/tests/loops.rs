@@ -23,7 +23,7 @@ fn row(n: usize) -> TensorType {
 
 /// `y = a + b` over n numbers.
 fn sum(n: usize) -> KernelDef {
-    let access = |buffer| Access { buffer, offset: 0, strides: vec![1], guards: vec![], fill: 0.0 };
+    let access = |buffer| Access { buffer, offset: 0, strides: vec![1], guards: vec![], fill: Default::default() };
     let load = |buffer| Load { access: access(buffer), dtype: DType::F32, per_row: false };
     let mut expr = Expr::default();
     let (a, b) = (expr.push(Step::Input(0), DType::F32), expr.push(Step::Input(1), DType::F32));
@@ -44,7 +44,7 @@ fn sum(n: usize) -> KernelDef {
         grid: [1; 3],
         block: [1; 3],
         shared_bytes: 0,
-        predicted_ns: 0.0,
+        predicted_ns: Default::default(),
         origin: Default::default(),
     }
 }
@@ -100,14 +100,14 @@ fn manifest(n: usize, trips: usize, host: bool) -> Manifest {
 struct None_;
 
 impl WeightBytes for None_ {
-    fn bytes(&self, w: &WeightRef) -> Result<&[u8], Diagnostic> {
+    fn bytes(&self, w: &WeightRef) -> Result<std::borrow::Cow<'_, [u8]>, Diagnostic> {
         Err(Diagnostic::error("E0607", w.name.clone()))
     }
 }
 
 fn runner(m: Manifest) -> Runner {
     check(&m).unwrap_or_else(|d| panic!("{d}"));
-    let artifact = Artifact { manifest: Arc::new(m), kernels: Arc::new(vec![String::new()]), weights: Arc::new(None_) };
+    let artifact = Artifact { manifest: Arc::new(m), kernels: Arc::new(vec![String::new()]), weights: Arc::new(None_), edited: vec![] };
     Runner::new(artifact, device::open("interp").unwrap()).unwrap()
 }
 

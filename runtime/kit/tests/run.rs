@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
-use tahoma_core::artifact::Manifest;
+use tahoma_core::artifact::{MANIFEST, MANIFEST_HASH, Manifest};
 use tahoma_core::{DType, Tensor};
 use tahoma_fake_cuda::Fake;
 use tahoma_fake_cuda::plan::{self, Plan, WEIGHTS};
 use tahoma_kit::format::{Case, Expected, FILE, Input, Kind, Kit, SCHEMA, Value};
+use tahoma_runtime::artifact::manifest_hash;
 use tahoma_runtime::{Artifact, Runner, device, npy, sha256};
 
 const TARGETS: [&str; 2] = ["sm_80", "sm_90a"];
@@ -29,7 +30,9 @@ fn case(kit: &Path, name: &str, kind: Kind, plan: &dyn Fn(&str) -> (Manifest, Ve
             std::fs::write(folder.join(&k.file), t).unwrap();
         }
         std::fs::write(folder.join("w.bin"), WEIGHTS).unwrap();
-        std::fs::write(folder.join("manifest.json"), serde_json::to_string(&m).unwrap()).unwrap();
+        let manifest = serde_json::to_string(&m).unwrap();
+        std::fs::write(folder.join(MANIFEST), &manifest).unwrap();
+        std::fs::write(folder.join(MANIFEST_HASH), manifest_hash(manifest.as_bytes())).unwrap();
         artifacts.insert(target.to_string(), format!("{base}/{target}"));
     }
     let artifact = Artifact::load(&kit.join(&artifacts["sm_80"]), None).unwrap();

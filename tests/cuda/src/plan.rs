@@ -49,7 +49,7 @@ fn hash(bytes: &[u8]) -> String {
 }
 
 fn kernel(kind: usize, target: &str) -> KernelDef {
-    let access = |buffer| Access { buffer, offset: 0, strides: vec![1], guards: vec![], fill: 0.0 };
+    let access = |buffer| Access { buffer, offset: 0, strides: vec![1], guards: vec![], fill: Default::default() };
     let load = |buffer| Load { access: access(buffer), dtype: DType::F32, per_row: false };
     let mut expr = Expr::default();
     let (a, b) = (expr.push(Step::Input(0), DType::F32), expr.push(Step::Input(1), DType::F32));
@@ -71,7 +71,7 @@ fn kernel(kind: usize, target: &str) -> KernelDef {
         grid: [SIZES[kind] as u32, 1, 1],
         block: [1; 3],
         shared_bytes: 0,
-        predicted_ns: 0.0,
+        predicted_ns: Default::default(),
         origin: Default::default(),
     }
 }

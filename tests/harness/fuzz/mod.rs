@@ -214,7 +214,7 @@ fn artifact_case(dir: &Path, d: &mut Draw) {
     }
     std::fs::write(bad.join("manifest.json"), v.to_string()).expect("a file");
     let opened = device::open(device).unwrap_or_else(|d| panic!("{d}"));
-    let ran = Artifact::load(&bad, Some(dir)).and_then(|a| Runner::new(a, opened)).and_then(|mut r| {
+    let ran = Artifact::load_edited(&bad, Some(dir)).and_then(|a| Runner::new(a, opened)).and_then(|mut r| {
         let m = r.manifest().clone();
         let types: Vec<_> = m.inputs.iter().map(|p| (p.name.clone(), m.buffers[p.buffer].ty.clone())).collect();
         if types.iter().any(|(_, t)| !small(t)) {

@@ -49,14 +49,8 @@ const WITHOUT_MLIR: &[&str] = &[
     "xtask",
 ];
 
-/// Files that may say `unsafe`: device drivers and the fake of one, mapped files.
-const UNSAFE: &[&str] = &[
-    "runtime/device/src/cuda/driver.rs",
-    "runtime/device/src/map.rs",
-    "compiler/frontend/src/map.rs",
-    "tests/cuda/src/ffi.rs",
-    "tests/cuda/src/control.rs",
-];
+/// Files that may say `unsafe`: device drivers and the fake of one.
+const UNSAFE: &[&str] = &["runtime/device/src/cuda/driver.rs", "tests/cuda/src/ffi.rs", "tests/cuda/src/control.rs"];
 
 /// Longest a file may be, and the tables that may be longer.
 const MOST_LINES: usize = 850;
@@ -273,5 +267,31 @@ fn pages_name_only_files_and_chores_that_exist() {
         }
     }
     assert!(seen > 10, "only {seen} links found: the search is broken");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// JSON has no number for infinities and NaN, and serde_json writes `null` for them: a type that is written has `tahoma_core::Float`,
+/// or names `tahoma_core::float` on the field.
+#[test]
+fn no_type_that_is_written_has_a_plain_float() {
+    let word = |line: &str| line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w == "f64" || w == "f32");
+    let mut wrong = vec![];
+    for (f, text) in files(".rs") {
+        let lines: Vec<&str> = text.lines().collect();
+        let derives = |l: &str| l.trim_start().starts_with("#[derive(") && l.contains("Serialize");
+        for start in (0..lines.len()).filter(|&i| derives(lines[i])) {
+            // The item: up to the line that closes it, which is indented as the derive is.
+            let indent = lines[start].len() - lines[start].trim_start().len();
+            let depth = |l: &&str| l.len() - l.trim_start().len();
+            let ends = |l: &str| depth(&l) == indent && (l.trim_start().starts_with('}') || l.trim_end().ends_with(';'));
+            let end = (start + 1..lines.len()).find(|&i| ends(lines[i])).unwrap_or(lines.len() - 1);
+            for i in start..=end {
+                let code = lines[i].split("//").next().unwrap_or_default();
+                if word(code) && !lines[i - 1].contains("::float\")]") {
+                    wrong.push(format!("{f}:{}: {}", i + 1, lines[i].trim()));
+                }
+            }
+        }
+    }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }

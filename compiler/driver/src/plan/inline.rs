@@ -5,8 +5,8 @@ use tahoma_core::graph::{Graph, Node};
 use tahoma_core::ops::scan::ScanForm;
 use tahoma_core::{Diagnostic, Program, TensorType, ValueId};
 
-/// Deepest nesting of branches and calls.
-const MAX_DEPTH: usize = 64;
+/// Deepest nesting of branches and calls: what the runtime takes.
+const MAX_DEPTH: usize = tahoma_runtime::artifact::MAX_DEPTH;
 
 /// Nodes that run together, by index, and the values they give.
 #[derive(Debug)]
