@@ -19,6 +19,8 @@ pub struct Compiled {
     /// Text of each kernel.
     pub(crate) kernels: Arc<Vec<String>>,
     pub(crate) store: Arc<Store>,
+    /// Write the manifest in one line, a third as long.
+    pub compact: bool,
     pub warnings: Vec<Diagnostic>,
     /// What each stage took, in order.
     pub times: Vec<StageTime>,
@@ -45,7 +47,7 @@ impl Compiled {
 
     /// Text of the manifest.
     pub fn manifest_json(&self) -> Result<String, Diagnostic> {
-        let text = serde_json::to_string_pretty(&*self.manifest);
+        let text = if self.compact { serde_json::to_string(&*self.manifest) } else { serde_json::to_string_pretty(&*self.manifest) };
         Ok(text.map_err(|e| Diagnostic::error("E0901", format!("the manifest cannot be written: {e}")))? + "\n")
     }
 
