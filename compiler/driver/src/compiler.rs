@@ -324,7 +324,15 @@ impl Compiler {
         // What the runtime would refuse must not leave the compiler.
         tahoma_runtime::artifact::check(&manifest)
             .map_err(|d| Diagnostic::error("E0901", format!("the plan is wrong: {}", d.message)).note("stage: emit; please report it"))?;
-        Ok(Compiled { manifest: Arc::new(manifest), files, kernels: Arc::new(texts), store, warnings: vec![], times: vec![] })
+        Ok(Compiled {
+            manifest: Arc::new(manifest),
+            files,
+            kernels: Arc::new(texts),
+            store,
+            compact: false,
+            warnings: vec![],
+            times: vec![],
+        })
     }
 
     fn dump_program(&self, stage: Stage, program: &Program) -> Result<(), Diagnostics> {
