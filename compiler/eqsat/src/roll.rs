@@ -223,7 +223,9 @@ impl<'g> Whole<'g> {
             }
             at += same.max(1);
         }
-        (best.len() > 1).then(|| blocks[best].to_vec())
+        // Ops side by side are no layers: what most of them make leaves the block.
+        let beside = pieces.get(best.start).is_some_and(|p| p.results.len() * 2 > period);
+        (best.len() > 1 && !beside).then(|| blocks[best].to_vec())
     }
 
     /// Fixed nodes that a value needs, operands first.

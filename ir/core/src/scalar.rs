@@ -85,10 +85,14 @@ impl Expr {
     pub fn input(i: usize, dtype: DType) -> Expr {
         Expr { steps: vec![(Step::Input(i), dtype)] }
     }
-    /// Adds a step unless the same is there; returns its index.
+    /// Adds a step unless the same is there; returns its index. Constants are the same by their bits: −0 is not +0.
     pub fn push(&mut self, step: Step, dtype: DType) -> usize {
         let new = (step, dtype);
-        if let Some(i) = self.steps.iter().position(|s| *s == new) {
+        let same = |s: &(Step, DType)| match (&s.0, &new.0) {
+            (Step::Const(a), Step::Const(b)) => a.to_bits() == b.to_bits() && s.1 == dtype,
+            _ => *s == new,
+        };
+        if let Some(i) = self.steps.iter().position(same) {
             return i;
         }
         self.steps.push(new);

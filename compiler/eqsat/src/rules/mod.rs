@@ -8,6 +8,7 @@
 //! kind. The class says what a rule does to numbers; `--numerics` chooses which classes run.
 
 mod algebra;
+pub mod chains;
 pub mod code;
 mod compose;
 mod composite;
@@ -310,6 +311,9 @@ struct Right {
 
 /// Adds the condition's bindings to a substitution. `None`: does not apply.
 pub fn bindings(rule: &Rule, egraph: &mut EGraph, root: Id, subst: &Subst) -> Option<Subst> {
+    if chains::is_between(rule.name, egraph, subst) {
+        return None;
+    }
     let mut subst = subst.clone();
     if let Some(when) = rule.when {
         let mut m = Match { egraph, subst: &subst, root, binds: vec![] };
