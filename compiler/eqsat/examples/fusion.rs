@@ -105,7 +105,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
             if has("--kernels") {
                 listing(&q).iter().for_each(|l| println!("    {l}"));
-                println!("    {:?} tried {} refused {}", r.phases, r.bodies_tried, r.bodies_refused);
+                println!("    {:?} tried {} refused {} limited {}", r.phases, r.bodies_tried, r.bodies_refused, r.limited);
                 println!("    {:?}", r.rules);
             }
         }

@@ -22,9 +22,9 @@ const TRY: usize = 16;
 const PARTS: usize = 8;
 /// Groups tried as kernels for one e-node, and the fewest.
 const COMBINATIONS: usize = 1024;
-const FEWEST: usize = 24;
+const FEWEST: usize = 8;
 /// Groups tried for one net: what is left of them is divided among the e-nodes that are left, and one may take so many shares.
-const GROUPS: usize = 100_000;
+const GROUPS: usize = 60_000;
 const SHARES: usize = 6;
 /// Groups that are compared with each other; of more, the cheapest.
 const COMPARED: usize = 400;
@@ -288,42 +288,39 @@ impl Room {
     }
 }
 
-/// Which pick to take for each operand, in the order of trying: the first of all, then the first operand's picks fastest. Of operands with
-/// too many combinations for that, every operand's `i`-th pick at once, then one operand's after the other.
+/// Which pick to take for each operand, in the order of trying: the first of all, then the first operand's picks fastest. Where these are
+/// more than `most`, first those that are promising together: of two operands the pairs of which both are among the first, of more every
+/// operand's `i`-th pick at once and then one operand's after the other.
 fn combinations(picks: &[usize], most: usize) -> Vec<Vec<usize>> {
     let all = picks.iter().fold(1usize, |a, &n| a.saturating_mul(n));
     if all <= most {
-        return (0..all)
-            .map(|mut rest| {
-                let digit = |&n: &usize| {
-                    let d = rest % n;
-                    rest /= n;
-                    d
-                };
-                picks.iter().map(digit).collect()
-            })
-            .collect();
+        let digits = |mut rest: usize| {
+            let digit = |&n: &usize| {
+                let d = rest % n;
+                rest /= n;
+                d
+            };
+            picks.iter().map(digit).collect()
+        };
+        return (0..all).map(digits).collect();
     }
-    let longest = picks.iter().copied().max().unwrap_or(0);
-    let level = |i: usize| picks.iter().map(|&n| i.min(n - 1)).collect::<Vec<usize>>();
-    let mut out: Vec<Vec<usize>> = (0..longest).map(level).take(most).collect();
     if let &[a, b] = picks {
-        // Of two, those that are promising together: the sum of their places is small.
-        let mut pairs: Vec<Vec<usize>> = (0..a).flat_map(|i| (0..b).map(move |j| vec![i, j])).filter(|p| p[0] != p[1]).collect();
+        let mut pairs: Vec<Vec<usize>> = (0..a).flat_map(|i| (0..b).map(move |j| vec![i, j])).collect();
         pairs.sort_by_key(|p| ((p[0] + 1) * (p[1] + 1), p[1]));
-        pairs.truncate(most.saturating_sub(out.len()));
-        out.extend(pairs);
-        return out;
+        pairs.truncate(most);
+        return pairs;
     }
-    for i in 1..longest {
-        for (k, &n) in picks.iter().enumerate() {
-            if out.len() < most && i < n {
-                let mut one = level(0);
-                one[k] = i;
-                out.push(one);
-            }
+    let level = |i: usize| picks.iter().map(|&n| i.min(n - 1)).collect::<Vec<usize>>();
+    let one = |k: usize, i: usize| picks.iter().enumerate().map(|(p, _)| if p == k { i } else { 0 }).collect::<Vec<usize>>();
+    let mut out = vec![level(0)];
+    for i in 1..picks.iter().copied().max().unwrap_or(0) {
+        out.push(level(i));
+        out.extend((0..picks.len()).filter(|&k| i < picks[k]).take(most.saturating_sub(out.len())).map(|k| one(k, i)));
+        if out.len() >= most {
+            break;
         }
     }
+    out.truncate(most);
     out
 }
 
@@ -617,4 +614,27 @@ fn is_depthwise(net: &Net, n: &NetNode) -> bool {
     matches!(op.def().kind, Kind::Contract(Contract::Conv))
         && groups > 1
         && same_class_type(net, n.needs[1]).and_then(|t| t.shape.0.first()?.known()) == Some(groups as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::combinations;
+    use std::collections::HashSet;
+
+    #[test]
+    fn few_combinations_are_the_promising_ones() {
+        // All of them, the first operand fastest.
+        assert_eq!(combinations(&[2, 2], 4), [[0, 0], [1, 0], [0, 1], [1, 1]]);
+        assert_eq!(combinations(&[3], 2), [[0], [1]]);
+        // Of two, those that are both among the first.
+        assert_eq!(combinations(&[9, 9], 4), [[0, 0], [1, 0], [0, 1], [2, 0]]);
+        // Of many, all leaves, all of the next, then one at a time.
+        let many = combinations(&[3; 200], 64);
+        assert_eq!((many.len(), &many[0], &many[1]), (64, &vec![0; 200], &vec![1; 200]));
+        assert_eq!(many[2].iter().sum::<usize>(), 1);
+        assert_eq!(many.iter().collect::<HashSet<_>>().len(), 64);
+        for most in [1, 8, 1024] {
+            assert!(combinations(&[17, 17, 17], most).len() <= most);
+        }
+    }
 }

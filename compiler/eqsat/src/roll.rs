@@ -19,6 +19,9 @@ use tahoma_core::{Attr, Attrs, Builder, Diagnostic, Graph, Node, Origin, Program
 /// Least and most ops of a repeated block.
 const LEAST: usize = 6;
 const MOST: usize = 1024;
+/// Blocks of up to so many ops that repeat often are taken several at a time, so that a kernel's worth of ops is one block.
+const SHORT: usize = 12;
+const KERNEL: usize = crate::kernel::MAX_OPS;
 /// Programs of fewer ops are searched whole, and those where repeating leaves more than this share of them to search.
 const SMALL: usize = 200;
 const SHARE: usize = 3;
@@ -196,7 +199,11 @@ impl<'g> Whole<'g> {
             }
         }
         found.sort_by_key(|f| (std::cmp::Reverse(f.0), f.1, f.2));
-        found.into_iter().take(4).find_map(|(_, period, start, len)| self.aligned(range.start + start, period, len))
+        let several = |period: usize, len: usize| {
+            let times = KERNEL.div_ceil(period);
+            if period <= SHORT && len >= 2 * times * period { times * period } else { period }
+        };
+        found.into_iter().take(4).find_map(|(_, period, start, len)| self.aligned(range.start + start, several(period, len), len))
     }
 
     /// Blocks of a run, cut where the fewest values cross.

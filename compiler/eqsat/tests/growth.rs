@@ -78,6 +78,7 @@ fn grown_programs_mean_the_same() {
         let n = match g.name {
             "concat" => 300,
             "layers" => 3,
+            "encoders" => 1,
             "random" => 40,
             "squarings" => 5,
             "relus-concat" | "slices" => 20,

@@ -30,6 +30,7 @@ pub static GROWTHS: &[Growth] = &[
     },
     Growth { name: "squarings", doc: "x·x of the value before", full: 40, build: squarings },
     Growth { name: "layers", doc: "linear layers of different widths with relu", full: 96, build: layers },
+    Growth { name: "encoders", doc: "encoder layers with feed-forward parts of different widths", full: 96, build: encoders },
     Growth { name: "random", doc: "ops over earlier values, drawn at random", full: 2000, build: |n| random(n, 1) },
     Growth { name: "concat", doc: "parts of one concatenation", full: 10_000, build: |n| concat(n, false) },
     Growth { name: "relus-concat", doc: "relus of inputs, concatenated", full: 200, build: |n| concat(n, true) },
@@ -84,6 +85,34 @@ fn layers(n: usize) -> Program {
     for i in 0..n {
         x = net.linear(&format!("l{i}"), x, 33 + i);
         x = net.f("relu", x);
+    }
+    net.output("y", x);
+    net.finish()
+}
+
+fn encoders(n: usize) -> Program {
+    let mut net = Net::new("encoders", DType::F32);
+    let mut x = net.input("x", &[1, 16, 32]);
+    for i in 0..n {
+        net.enter(&format!("layer.{i}"));
+        let parts = ["query", "key", "value"].map(|name| net.linear(name, x, 32));
+        let [q, k, v] = parts.map(|y| net.split_heads(y, 2));
+        let k = net.transpose(k, &[0, 1, 3, 2]);
+        let s = net.matmul(q, k);
+        let s = net.with("mul", s, 0.25);
+        let s = net.softmax(s, 3);
+        let y = net.matmul(s, v);
+        let y = net.transpose(y, &[0, 2, 1, 3]);
+        let y = net.reshape(y, &[1, 16, 32]);
+        let y = net.linear("out", y, 32);
+        let y = net.add(x, y);
+        let y = net.layer_norm("norm1", y, 1e-5);
+        let f = net.linear("up", y, 64 + 4 * i);
+        let f = net.gelu(f);
+        let f = net.linear("down", f, 32);
+        let y = net.add(y, f);
+        x = net.layer_norm("norm2", y, 1e-5);
+        net.leave();
     }
     net.output("y", x);
     net.finish()

@@ -11,7 +11,7 @@ use super::*;
 
 /// Most pieces that outputs are written in, and the fewest parts of a concatenation that is.
 const MAX_PIECES: u64 = 256;
-const FEW_PARTS: usize = 4;
+const FEW_PARTS: usize = 8;
 
 /// How the loops over the outputs are cut: found out while a kernel is formed, which then starts again.
 pub(super) struct Cuts {

