@@ -12,11 +12,13 @@
 //! # Ok(()) }
 //! ```
 
+pub mod arena;
 pub mod artifact;
 pub mod cuda;
 pub mod device;
 pub mod emu;
 pub mod map;
+mod memory;
 pub mod npy;
 pub mod reference;
 pub mod runner;

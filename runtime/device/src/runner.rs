@@ -8,6 +8,7 @@
 
 use crate::artifact::{Artifact, tensor_of};
 use crate::device::{Block, Device, LaunchStats};
+use crate::memory;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub struct RunReport {
     pub launch_ns: u64,
     /// Sum over launches of what the device says it took (predicted by simulators); 0 if it does not say.
     pub device_ns: f64,
+    /// From before the first launch to after the last, by the device's clock; 0 if it has none.
+    pub device_span_ns: f64,
     pub launches: u64,
     pub uploaded_bytes: u64,
     pub downloaded_bytes: u64,
@@ -68,6 +71,8 @@ pub struct Runner {
     constant: Vec<bool>,
     /// What to drop after each step of the run.
     uses: Arc<Uses>,
+    /// What goes to the device before the first launch.
+    brought: Arc<Vec<usize>>,
     /// Functions that host steps call.
     program: Program,
     /// Bytes of device memory in use.
@@ -79,6 +84,7 @@ impl Runner {
     /// Loads kernels and weights, and evaluates the load steps.
     pub fn new(artifact: Artifact, mut device: Box<dyn Device>) -> Result<Runner, Diagnostic> {
         let m = artifact.manifest.clone();
+        device.accepts(&m.target)?;
         device.load(&m.kernels, &artifact.kernels)?;
         let mut constant = vec![false; m.buffers.len()];
         let given: Vec<usize> = m.inputs.iter().map(|p| p.buffer).collect();
@@ -87,10 +93,12 @@ impl Runner {
         for b in m.weights.iter().map(|w| w.buffer).chain(m.load.iter().flat_map(PlanStep::outputs).copied()) {
             constant[b] = true;
         }
+        let brought = Arc::new(memory::brought(&m, &constant));
+        device.reserve(memory::needed(&m, &uses, &constant, &brought))?;
         let mut program = Program { functions: m.functions.clone() };
         program.functions.entry(Program::MAIN.into()).or_default();
         let values = (0..m.buffers.len()).map(|_| Value::default()).collect();
-        let mut r = Runner { artifact, device, values, constant, uses, program, device_bytes: 0, report: RunReport::default() };
+        let mut r = Runner { artifact, device, values, constant, uses, brought, program, device_bytes: 0, report: RunReport::default() };
         r.load()?;
         Ok(r)
     }
@@ -177,7 +185,11 @@ impl Runner {
             self.values[p.buffer].host = Some(t);
         }
         let uses = self.uses.clone();
-        let result = self.steps(&m, &m.run, &uses, &mut watch).and_then(|()| {
+        let brought = self.brought.clone();
+        let steps = brought.iter().try_for_each(|&r| self.block(r).map(|_| ())).and_then(|()| self.steps(&m, &m.run, &uses, &mut watch));
+        // Also after a failure: nothing of this run is left in the device's queue.
+        let finished = self.finish();
+        let result = steps.and(finished).and_then(|()| {
             let out = m.outputs.iter().map(|o| Ok((o.name.clone(), self.host(o.buffer)?)));
             out.collect::<Result<Vec<_>, Diagnostic>>()
         });
@@ -267,6 +279,17 @@ impl Runner {
         self.report.launches += 1;
         self.report.launch_ns += wall_ns;
         self.report.device_ns += stats.device_ns;
+    }
+
+    /// Waits for the device, and adds what it says now of the launches.
+    fn finish(&mut self) -> Result<(), Diagnostic> {
+        let done = self.device.finish()?;
+        for (kernel, stats) in done.launches {
+            self.report.kernels[kernel].device_ns += stats.device_ns;
+            self.report.device_ns += stats.device_ns;
+        }
+        self.report.device_span_ns = done.span_ns;
+        Ok(())
     }
 
     fn forget(&mut self, root: usize) {
@@ -369,7 +392,7 @@ impl Weights for ByName<'_> {
 }
 
 /// The buffer that holds a buffer's bytes.
-fn root(m: &Manifest, b: usize) -> usize {
+pub(crate) fn root(m: &Manifest, b: usize) -> usize {
     m.buffers[b].alias.unwrap_or(b)
 }
 
@@ -393,9 +416,9 @@ fn view(ty: &TensorType, t: Option<&Tensor>) -> Result<Tensor, Diagnostic> {
 }
 
 /// For a list of steps: the roots nobody reads after each step, and the same of the branches in it.
-struct Uses {
-    after: Vec<Vec<usize>>,
-    branches: BTreeMap<usize, [Uses; 2]>,
+pub(crate) struct Uses {
+    pub(crate) after: Vec<Vec<usize>>,
+    pub(crate) branches: BTreeMap<usize, [Uses; 2]>,
 }
 
 impl Uses {
