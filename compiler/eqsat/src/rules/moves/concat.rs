@@ -232,7 +232,7 @@ pub(in super::super) static RULES: &[Code] = &[
         apply: in_groups,
         sample: |s| {
             let n = s.dim();
-            let parts: Vec<String> = (0..WIDEST + 2).map(|i| format!("x{i}:f32[{n},1]")).collect();
+            let parts: Vec<String> = (0..WIDEST + 2).map(|i| format!("{}:f32[{n},1]", ["x", "y", "z", "v"][i % 4])).collect();
             format!("(concat {} 1)", parts.join(" "))
         },
     },
