@@ -229,8 +229,66 @@ fn check_steps(m: &Manifest, steps: &[PlanStep], made: &mut [bool], depth: usize
                 }
             }
         }
+        if let PlanStep::Loop { .. } = s {
+            check_loop(m, s, made, depth)?;
+        }
         s.outputs().iter().try_for_each(|&b| make(m, made, b, "a step"))?;
         check_step(m, s, s.inputs(), s.outputs())?;
+    }
+    Ok(())
+}
+
+/// A loop: state keeps its type, rows are rows, and the steps see only what the loop lists and what it makes.
+fn check_loop(m: &Manifest, s: &PlanStep, made: &[bool], depth: usize) -> Result<(), Diagnostic> {
+    let PlanStep::Loop { trips, inputs, states, rows, stacks, steps, outputs } = s else { return Ok(()) };
+    if *trips as u64 > tahoma_core::ops::scan::MAX_TRIPS {
+        return Err(malformed(format!("a loop of {trips} runs")));
+    }
+    let root = |b: usize| m.buffers[b].alias.unwrap_or(b);
+    let given: Vec<usize> = inputs.iter().map(|&b| root(b)).collect();
+    let listed = |b: usize, what: &str| {
+        known(m, b, what)?;
+        if given.contains(&root(b)) { Ok(()) } else { Err(malformed(format!("{what} is buffer {b}, which the loop does not name"))) }
+    };
+    let mut inside = made.to_vec();
+    let mut own: Vec<usize> = steps.iter().flat_map(PlanStep::outputs).copied().collect();
+    for s in states {
+        listed(s.start, "the start of a state")?;
+        make(m, &mut inside, s.buffer, "a loop")?;
+        own.push(s.buffer);
+    }
+    for r in rows {
+        listed(r.of, "what rows are taken of")?;
+        make(m, &mut inside, r.row, "a loop")?;
+        own.push(r.row);
+    }
+    check_steps(m, steps, &mut inside, depth + 1)?;
+    let results: Vec<usize> = states.iter().map(|s| s.next).chain(stacks.iter().map(|s| s.row)).collect();
+    results.iter().try_for_each(|&b| read(m, &inside, b, "a loop"))?;
+    if steps.iter().flat_map(PlanStep::inputs).chain(&results).any(|&b| !own.contains(&root(b)) && !given.contains(&root(b))) {
+        return Err(malformed("a loop reads a buffer that its step does not name"));
+    }
+    if outputs.len() != results.len() {
+        return Err(malformed("a loop gives other results than its step"));
+    }
+    outputs.iter().try_for_each(|&b| known(m, b, "a loop"))?;
+    let size = |b: usize| (m.buffers[b].ty.dtype, m.buffers[b].ty.bytes());
+    let same = |a: usize, b: usize| size(a) == size(b) && size(a).1.is_some();
+    let kept = |s: (&tahoma_core::artifact::State, &usize)| [s.0.start, s.0.next, *s.1].iter().all(|&b| same(b, s.0.buffer));
+    if !states.iter().zip(outputs).all(kept) {
+        return Err(malformed("a state changes its type"));
+    }
+    // Rows lie one after the other, so a row must be whole bytes.
+    let is_row = |row: usize, of: usize| {
+        let (r, w) = (&m.buffers[row].ty, &m.buffers[of].ty);
+        let all = r.bytes().and_then(|n| n.checked_mul(*trips as u64));
+        let whole = r.shape.elements().is_some_and(|n| n.checked_mul(r.dtype.bits() as u64).is_some_and(|bits| bits % 8 == 0));
+        let extent = w.shape.0.first().and_then(|d| d.known());
+        r.dtype == w.dtype && whole && all.is_some() && all == w.bytes() && extent == Some(*trips as u64)
+    };
+    let piles = stacks.iter().map(|s| s.row).zip(outputs[states.len()..].iter().copied());
+    if !rows.iter().map(|r| (r.row, r.of)).chain(piles).all(|(r, w)| is_row(r, w)) {
+        return Err(malformed("a row that is none of its whole"));
     }
     Ok(())
 }
@@ -262,6 +320,7 @@ fn check_step(m: &Manifest, s: &PlanStep, inputs: &[usize], outputs: &[usize]) -
                 }
             }
         }
+        PlanStep::Loop { .. } => {}
         PlanStep::If { .. } => {
             let cond = inputs.first().map(|&b| &m.buffers[b].ty);
             if cond.is_none_or(|t| t.dtype != tahoma_core::DType::Bool) {

@@ -1,6 +1,6 @@
 //! Trainium2 kernels on the NeuronCore simulator: NKI text in, values and predicted time out.
 
-use crate::device::{Block, Device, HostMemory, LaunchStats, extents};
+use crate::device::{Block, Device, HostMemory, LaunchStats, bytes_of, extents};
 use tahoma_core::artifact::KernelDef;
 use tahoma_core::{DType, Diagnostic};
 use tahoma_machine::trn2::{Program, TRN2, parse::parse};
@@ -34,10 +34,13 @@ impl Device for Trn2Sim {
         Ok(self.memory.alloc(bytes))
     }
     fn upload(&mut self, block: Block, bytes: &[u8]) -> Result<(), Diagnostic> {
-        self.memory.put(block, bytes.to_vec())
+        self.memory.put(block, bytes)
     }
-    fn download(&mut self, block: Block) -> Result<Vec<u8>, Diagnostic> {
-        Ok(self.memory.get(block)?.to_vec())
+    fn download(&mut self, block: Block, bytes: usize) -> Result<Vec<u8>, Diagnostic> {
+        Ok(self.memory.get(block, bytes)?.to_vec())
+    }
+    fn copy(&mut self, from: Block, to: Block, bytes: usize) -> Result<(), Diagnostic> {
+        self.memory.copy(from, to, bytes)
     }
     fn free(&mut self, block: Block) {
         self.memory.free(block);
@@ -48,7 +51,7 @@ impl Device for Trn2Sim {
         for (b, t) in inputs.iter().zip(&k.spec.inputs) {
             // NKI tensors have a rank of at least one.
             let shape = Some(extents(t)?).filter(|s| !s.is_empty()).unwrap_or(vec![1]);
-            args.push(HbmTensor::new(hbm_type(t.dtype), &shape, self.memory.get(*b)?));
+            args.push(HbmTensor::new(hbm_type(t.dtype), &shape, self.memory.get(*b, bytes_of(t)?)?));
         }
         let fault = |m: String| Diagnostic::error("E0603", m).at((*k.origin).clone()).note(format!("kernel text: {}", k.file));
         let out = simulate(program, &args, &Options::default()).map_err(|e| fault(e.to_string()))?;
@@ -60,7 +63,7 @@ impl Device for Trn2Sim {
         }
         let instructions = out.timeline.instructions.values().sum();
         for (b, t) in outputs.iter().zip(out.outputs) {
-            self.memory.put(*b, t.data.into_owned())?;
+            self.memory.put(*b, &t.data)?;
         }
         Ok(LaunchStats { device_ns: out.timeline.total_ns + TRN2.launch_ns, instructions })
     }

@@ -19,6 +19,7 @@ pub(crate) mod prepass;
 pub(crate) mod schema;
 mod schema_microsoft;
 mod schema_table;
+mod steps;
 pub(crate) mod text;
 
 use crate::{Budget, Imported, map, proto};
