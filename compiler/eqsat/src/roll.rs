@@ -199,11 +199,15 @@ impl<'g> Whole<'g> {
             }
         }
         found.sort_by_key(|f| (std::cmp::Reverse(f.0), f.1, f.2));
+        // A run of `len` pairs this far apart has `len + period` ops: so many less pairs are further apart.
         let several = |period: usize, len: usize| {
-            let times = KERNEL.div_ceil(period);
-            if period <= SHORT && len >= 2 * times * period { times * period } else { period }
+            let long = KERNEL.div_ceil(period) * period;
+            if period <= SHORT && len + period >= 3 * long { (long, len + period - long) } else { (period, len) }
         };
-        found.into_iter().take(4).find_map(|(_, period, start, len)| self.aligned(range.start + start, several(period, len), len))
+        found.into_iter().take(4).find_map(|(_, period, start, len)| {
+            let (period, len) = several(period, len);
+            self.aligned(range.start + start, period, len)
+        })
     }
 
     /// Blocks of a run, cut where the fewest values cross.

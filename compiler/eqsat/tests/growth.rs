@@ -67,6 +67,9 @@ fn long_chains_and_wide_joins_are_few_kernels() {
             let r = searched(name, find(name).map_or(0, |g| g.full), target);
             assert!(r.launches <= 2, "{name} for {}: {} launches", target.name, r.launches);
         }
+        // Longer ones are cut into blocks of a kernel's worth of ops.
+        let r = searched("mul-add", 250, target);
+        assert!(r.launches <= 7, "{} launches for {}", r.launches, target.name);
         let r = searched("concat", 1000, target);
         assert!(r.launches + r.host_ops.values().sum::<usize>() <= 6, "{} launches, {:?}", r.launches, r.host_ops);
     }
