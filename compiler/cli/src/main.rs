@@ -6,6 +6,8 @@ mod conformance;
 mod explain;
 mod opt;
 mod run;
+#[cfg(test)]
+mod texts;
 mod util;
 mod verify;
 

@@ -19,7 +19,7 @@ pub struct Lowered {
     pub name: String,
     /// What the artifact holds: PTX or NKI Python.
     pub text: String,
-    /// The module it was printed from.
+    /// The kernel in MLIR: of PTX the module it was made from, of NKI the same instructions in the `trn` dialect.
     pub mlir: String,
     pub grid: [u32; 3],
     pub block: [u32; 3],

@@ -115,8 +115,21 @@ pub struct Label {
     pub mark: String,
 }
 
-/// One problem, as users read it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The error that a [`Diagnostic`] was made of: a file that could not be read, a fault of a kernel, a driver's refusal. It is
+/// [`std::error::Error::source`] of the diagnostic. Two causes are equal if they read the same.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Cause(Arc<dyn std::error::Error + Send + Sync>);
+
+impl PartialEq for Cause {
+    fn eq(&self, other: &Cause) -> bool {
+        self.to_string() == other.to_string()
+    }
+}
+impl Eq for Cause {}
+
+/// One problem, as users read it. `Debug` prints what `Display` prints, so a `main` that returns it is readable.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub struct Diagnostic {
     /// A row of `CODES`, like `E0203`.
     pub code: String,
@@ -126,6 +139,10 @@ pub struct Diagnostic {
     pub labels: Vec<Label>,
     /// Reasons and remedies, one line each.
     pub notes: Vec<String>,
+    /// The error it was made of; not written to files.
+    #[serde(skip)]
+    #[source]
+    pub cause: Option<Cause>,
 }
 
 impl Diagnostic {
@@ -137,6 +154,7 @@ impl Diagnostic {
             origin: Origin::Unknown,
             labels: vec![],
             notes: vec![],
+            cause: None,
         }
     }
     pub fn warning(code: &str, message: impl Into<String>) -> Diagnostic {
@@ -148,6 +166,11 @@ impl Diagnostic {
     }
     pub fn label(mut self, name: impl Into<String>, text: impl Into<String>, mark: impl Into<String>) -> Diagnostic {
         self.labels.push(Label { name: name.into(), text: text.into(), mark: mark.into() });
+        self
+    }
+    /// Keeps the error that this was made of as its source.
+    pub fn caused_by(mut self, cause: impl std::error::Error + Send + Sync + 'static) -> Diagnostic {
+        self.cause = Some(Cause(Arc::new(cause)));
         self
     }
     pub fn note(mut self, note: impl Into<String>) -> Diagnostic {
@@ -180,10 +203,14 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-impl std::error::Error for Diagnostic {}
+impl fmt::Debug for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
 
-/// All problems a stage found, in the order found. Never empty as an error.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// All problems a stage found, in the order found. Never empty as an error. `Debug` prints what `Display` prints.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub struct Diagnostics(pub Vec<Diagnostic>);
 
 impl Diagnostics {
@@ -217,4 +244,27 @@ impl fmt::Display for Diagnostics {
     }
 }
 
-impl std::error::Error for Diagnostics {}
+impl fmt::Debug for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error;
+
+    #[test]
+    fn a_main_that_returns_a_diagnostic_is_readable_and_the_source_is_kept() {
+        let io = std::io::Error::from(std::io::ErrorKind::NotFound);
+        let d = Diagnostic::error("E0101", format!("cannot read m.onnx: {io}")).note("check the path").caused_by(io);
+        assert_eq!(format!("{d:?}"), "error[E0101]: cannot read m.onnx: entity not found\n   = check the path");
+        assert_eq!(d.source().map(ToString::to_string), Some("entity not found".into()));
+        let all = Diagnostics(vec![d.clone(), d.clone()]);
+        assert_eq!(format!("{all:?}"), format!("{d}\n\n{d}"));
+        // What is written to files has no cause, and reads back.
+        let back: Diagnostic = serde_json::from_str(&serde_json::to_string(&d).unwrap()).unwrap();
+        assert_eq!((back.cause.is_none(), back.to_string()), (true, d.to_string()));
+    }
+}

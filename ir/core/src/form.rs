@@ -23,18 +23,11 @@ use crate::types::DType;
 use index::{Lin, Split, decompose};
 use pieces::{Cuts, Piece};
 use std::collections::HashMap;
-use std::fmt;
 
 /// Why a group of ops is no kernel. Fusion then leaves it apart; a single op runs on the host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct FormError(pub String);
-
-impl fmt::Display for FormError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-impl std::error::Error for FormError {}
 
 fn no<T>(why: impl Into<String>) -> Result<T, FormError> {
     Err(FormError(why.into()))

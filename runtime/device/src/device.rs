@@ -156,7 +156,7 @@ pub static DEVICES: &[DeviceRow] = &[
     },
     DeviceRow {
         name: "neuron",
-        doc: "an AWS Trainium2 NeuronCore through libnrt (loaded when asked for)",
+        doc: "an AWS Trainium2 NeuronCore: not driven by this version, which says so (E0604) and what to do instead",
         targets: &["trn2"],
         open: open_neuron,
     },
@@ -180,7 +180,7 @@ fn open_cuda() -> Result<Box<dyn Device>, Diagnostic> {
 }
 
 fn open_neuron() -> Result<Box<dyn Device>, Diagnostic> {
-    Err(Diagnostic::error("E0604", "device neuron is not available: libnrt.so.1 is not loaded by this version")
-        .note("NKI kernels need the Neuron compiler and a trn2 instance to become a NEFF")
+    Err(Diagnostic::error("E0604", "device neuron is not available: this version does not drive NeuronCores")
+        .note("to run the kernels on one, compile the .py files of the artifact with the Neuron SDK on a trn2 instance")
         .note("--device trn2-sim runs the same kernels on any machine"))
 }

@@ -12,20 +12,13 @@ use std::collections::HashMap;
 use std::fmt;
 
 /// Where and why the text is not such a program. Lines and columns from 1.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, column {column}: {message}")]
 pub struct ParseError {
     pub line: u32,
     pub column: u32,
     pub message: String,
 }
-
-impl fmt::Display for ParseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}, column {}: {}", self.line, self.column, self.message)
-    }
-}
-
-impl std::error::Error for ParseError {}
 
 type Result<T> = std::result::Result<T, ParseError>;
 

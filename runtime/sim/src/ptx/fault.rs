@@ -206,7 +206,7 @@ impl fmt::Display for What {
 }
 
 /// A kernel's run stopped: what, where in the text, and which thread.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Fault {
     /// Kernel name.
     pub kernel: String,
@@ -238,5 +238,3 @@ impl fmt::Display for Fault {
         Ok(())
     }
 }
-
-impl std::error::Error for Fault {}
