@@ -13,6 +13,7 @@ mod verify;
 
 use args::{Cli, Command};
 use clap::Parser;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use tahoma::{Diagnostic, Diagnostics};
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("TAHOMA_LOG").unwrap_or_else(|_| "off".into()))
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     std::panic::set_hook(Box::new(|info| {
         let at = info.location().map(|l| format!(" at {}:{}", l.file(), l.line())).unwrap_or_default();
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
             .note("please report it with the command line, the model and the output of TAHOMA_LOG=info");
         eprintln!("{d}");
     }));
+    tahoma_core::threads::start();
     // Clap itself exits with 2 on wrong usage and 0 after --help.
     let cli = Cli::parse();
     let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match cli.command {

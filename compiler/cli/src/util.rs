@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tahoma::npy::Array;
 use tahoma::{Compiler, Diagnostic, Diagnostics, Numerics, Tensor, npy};
-use tahoma_core::{DType, TensorType, Text};
+use tahoma_core::{DType, TensorType, Text, escape};
 
 impl From<NumericsArg> for Numerics {
     fn from(n: NumericsArg) -> Numerics {
@@ -122,15 +122,15 @@ pub(crate) fn bar(count: u64) -> ProgressBar {
     bar
 }
 
-/// Writes to standard output; a closed pipe ends the output, not the program.
+/// Writes to standard output; a closed pipe ends the output, not the program. Names of the model cannot drive the terminal.
 pub(crate) fn print(text: &str) {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+    let _ = out.write_all(escape::lines(text).as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
 }
 
 /// Prints JSON.
 pub(crate) fn print_json(v: &serde_json::Value) {
-    print(&serde_json::to_string_pretty(v).unwrap_or_default());
+    print(&escape::json(&serde_json::to_string_pretty(v).unwrap_or_default()));
 }
 
 pub(crate) fn warn(warnings: &[Diagnostic]) {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tahoma_core::artifact::{Manifest, WeightRef};
-use tahoma_core::{Diagnostic, Tensor};
+use tahoma_core::{Diagnostic, Tensor, escape};
 use tahoma_frontend::Store;
 use tahoma_runtime::{Artifact, RunReport, Runner, WeightBytes, device};
 
@@ -46,7 +46,8 @@ impl Compiled {
     /// Text of the manifest.
     pub fn manifest_json(&self) -> Result<String, Diagnostic> {
         let text = serde_json::to_string_pretty(&*self.manifest);
-        Ok(text.map_err(|e| Diagnostic::error("E0901", format!("the manifest cannot be written: {e}")))? + "\n")
+        let text = text.map_err(|e| Diagnostic::error("E0901", format!("the manifest cannot be written: {e}")))?;
+        Ok(escape::json(&text) + "\n")
     }
 
     /// Writes the folder: everything into a new one beside it, then one rename. With `force`, an artifact that is there is replaced;

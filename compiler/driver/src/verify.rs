@@ -124,7 +124,7 @@ pub fn verify(compiler: &Compiler, model: &Path, target: &str, options: &VerifyO
     let specialised = compiler.specialise(&fixed.program)?;
     let got = interp::evaluate_program(&specialised, &inputs, &store)?;
     stages.push(stage("specialise", &got, &want));
-    let (optimised, _) = compiler.eqsat(&specialised, target)?;
+    let (optimised, _) = compiler.eqsat(&specialised, target, &store)?;
     let got = interp::evaluate_program(&optimised, &inputs, &store)?;
     stages.push(stage("eqsat", &got, &want));
 

@@ -1,5 +1,6 @@
 //! Diagnostics: what is wrong, where in the user's model, why, and what to do. One type for all stages, one table of codes.
 
+use crate::escape::Line;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -39,7 +40,25 @@ impl Origin {
         match from.len() {
             0 => Origin::Unknown,
             1 => (*from[0]).clone(),
-            _ => Origin::Fused { rule: rule.into(), from },
+            _ => Origin::Fused { rule: rule.into(), from }.bounded(),
+        }
+    }
+    /// Deepest that joined origins are in each other: readers of a manifest go down by calling themselves, and give up at 128 levels.
+    const DEEPEST: usize = 8;
+
+    fn depth(&self) -> usize {
+        match self {
+            Origin::Fused { from, .. } => 1 + from.iter().map(|o| o.depth()).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+    /// Itself; where joined origins are too deep in each other, the nodes and tensors behind it alone.
+    pub fn bounded(self) -> Origin {
+        match &self {
+            Origin::Fused { rule, .. } if self.depth() > Origin::DEEPEST => {
+                Origin::Fused { rule: rule.clone(), from: self.leaves().into_iter().map(|o| Arc::new(o.clone())).collect() }
+            }
+            _ => self,
         }
     }
     /// The model nodes behind this origin, in order, each once.
@@ -58,18 +77,19 @@ impl Origin {
     }
 }
 
+/// One line that may stand anywhere: names of the model are escaped.
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::Unknown => f.write_str("<no source>"),
             Origin::Node { model, index, name, op } => {
-                write!(f, "{model}  node {index}")?;
+                write!(f, "{}  node {index}", Line::of(model))?;
                 if !name.is_empty() {
-                    write!(f, "  {name:?}")?;
+                    write!(f, "  {}", Line::of(&format!("{name:?}")))?;
                 }
-                write!(f, "  ({op})")
+                write!(f, "  ({})", Line::of(op))
             }
-            Origin::Tensor { model, name } => write!(f, "{model}  tensor {name:?}"),
+            Origin::Tensor { model, name } => write!(f, "{}  tensor {}", Line::of(model), Line::of(&format!("{name:?}"))),
             Origin::Fused { from, .. } => {
                 for (i, o) in from.iter().enumerate() {
                     if i > 0 {
@@ -179,25 +199,27 @@ impl Diagnostic {
     }
 }
 
+/// For people, on a terminal: whatever the parts hold of the model's strings is escaped, each part is one line.
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.severity {
             Severity::Error => "error",
             Severity::Warning => "warning",
         };
-        write!(f, "{kind}[{}]: {}", self.code, self.message)?;
+        write!(f, "{kind}[{}]: {}", Line::of(&self.code), Line::of(&self.message))?;
         if self.origin != Origin::Unknown {
             write!(f, "\n  --> {}", self.origin)?;
         }
-        let wide = self.labels.iter().map(|l| l.name.chars().count()).max().unwrap_or(0);
-        for l in &self.labels {
-            write!(f, "\n   |  {:wide$}  {}", l.name, l.text)?;
+        let names: Vec<Line> = self.labels.iter().map(|l| Line::of(&l.name)).collect();
+        let wide = names.iter().map(|n| n.as_str().chars().count()).max().unwrap_or(0).min(40);
+        for (l, name) in self.labels.iter().zip(names) {
+            write!(f, "\n   |  {name:wide$}  {}", Line::of(&l.text))?;
             if !l.mark.is_empty() {
-                write!(f, "\n   |  {:wide$}  ^^^ {}", "", l.mark)?;
+                write!(f, "\n   |  {:wide$}  ^^^ {}", "", Line::of(&l.mark))?;
             }
         }
         for n in &self.notes {
-            write!(f, "\n   = {n}")?;
+            write!(f, "\n   = {}", Line::of(n))?;
         }
         Ok(())
     }
@@ -266,5 +288,30 @@ mod tests {
         // What is written to files has no cause, and reads back.
         let back: Diagnostic = serde_json::from_str(&serde_json::to_string(&d).unwrap()).unwrap();
         assert_eq!((back.cause.is_none(), back.to_string()), (true, d.to_string()));
+    }
+
+    #[test]
+    fn origins_that_rewrites_join_again_and_again_can_be_read_back() {
+        let node = |i: u32| Arc::new(Origin::Node { model: "m".into(), index: i, name: "n".into(), op: "Relu".into() });
+        let mut o = node(0);
+        for i in 1..500 {
+            o = Arc::new(Origin::fuse(["a", "b"][i as usize % 2], [o, node(i)]));
+        }
+        assert_eq!(o.leaves().len(), 500);
+        let text = serde_json::to_string(&*o).unwrap();
+        assert_eq!(serde_json::from_str::<Origin>(&text).unwrap(), *o);
+    }
+
+    #[test]
+    fn a_diagnostic_is_lines_of_ours_whatever_the_model_says() {
+        for h in crate::escape::hostile() {
+            let d = Diagnostic::error("E0201", h.clone())
+                .at(Origin::Node { model: h.as_str().into(), index: 1, name: h.as_str().into(), op: h.as_str().into() })
+                .label(h.clone(), h.clone(), h.clone())
+                .note(h.clone());
+            let text = d.to_string();
+            assert_eq!(text, crate::escape::lines(&text));
+            assert!(text.lines().all(|l| ["error[", "  --> ", "   |  ", "   = "].iter().any(|o| l.starts_with(o))), "{text}");
+        }
     }
 }

@@ -38,6 +38,9 @@ const SPLITS: usize = 8;
 /// Most buffers of one kernel: their addresses fit into half of the 4096 bytes of parameters that every Nvidia GPU takes.
 pub const MAX_BUFFERS: usize = 256;
 
+/// Most points of a kernel's loops, 2^48: a day on the fastest GPU. Below it no count of points, operations or bytes overflows.
+const MOST_POINTS: u64 = 1 << 48;
+
 /// The kernel that computes `graph`'s outputs from its inputs. All types must be static; constants must be uniform.
 pub fn form(graph: &Graph, name: &str) -> Result<KernelSpec, FormError> {
     let buffers = graph.inputs.len() + graph.outputs.len();
@@ -49,6 +52,7 @@ pub fn form(graph: &Graph, name: &str) -> Result<KernelSpec, FormError> {
     let mut cuts = Cuts::new(graph)?;
     for _ in 0..3 * SPLITS {
         let failed = match Former::new(graph, &cuts)?.run(name) {
+            Ok(spec) if spec.points() > MOST_POINTS => return no(format!("{} points are more than any machine runs", spec.points())),
             Ok(spec) => return Ok(spec),
             Err(Stop::No(e)) => Some(e),
             Err(Stop::Pieces(axis, extent)) => {

@@ -104,6 +104,7 @@ pub struct Runner {
 impl Runner {
     /// Loads kernels and weights, and evaluates the load steps.
     pub fn new(artifact: Artifact, mut device: Box<dyn Device>) -> Result<Runner, Diagnostic> {
+        tahoma_core::threads::start();
         let m = artifact.manifest.clone();
         device.accepts(&m.target)?;
         device.load(&m.kernels, &artifact.kernels)?;

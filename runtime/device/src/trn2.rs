@@ -31,7 +31,7 @@ impl Device for Trn2Sim {
         Ok(())
     }
     fn alloc(&mut self, bytes: usize) -> Result<Block, Diagnostic> {
-        Ok(self.memory.alloc(bytes))
+        self.memory.alloc(bytes)
     }
     fn upload(&mut self, block: Block, bytes: &[u8]) -> Result<(), Diagnostic> {
         self.memory.put(block, bytes)
