@@ -253,7 +253,8 @@ impl Compiler {
         for d in &report.faults {
             tracing::error!("{d}");
         }
-        tracing::info!(e_nodes = report.e_nodes, stopped = report.stopped, chosen_ns = report.chosen_ns, "eqsat {:?}", report.phases);
+        let (e_nodes, stopped, limited) = (report.e_nodes, report.stopped, report.limited);
+        tracing::info!(e_nodes, stopped, limited, chosen_ns = report.chosen_ns, "eqsat {:?}", report.phases);
         let used = report.rules.iter().filter(|(_, u)| u.used > 0);
         Ok((program, used.map(|(n, u)| (n.clone(), u.used as u64)).collect()))
     }
