@@ -435,7 +435,9 @@ pub(crate) fn spans(program: &Program, store: &Store) -> Arc<BTreeMap<String, Sp
             continue;
         }
         left -= count;
-        if let Some(span) = span::of_bytes(e.ty.dtype, e.bytes).and_then(|all| span::extraordinary(e.ty.dtype, all)) {
+        // Bytes that cannot be read are told of where they are needed.
+        let Ok(bytes) = store.read(e.name) else { continue };
+        if let Some(span) = span::of_bytes(e.ty.dtype, &bytes).and_then(|all| span::extraordinary(e.ty.dtype, all)) {
             out.insert(e.name.to_string(), span);
         }
     }

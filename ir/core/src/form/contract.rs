@@ -248,7 +248,7 @@ impl Former<'_> {
                     used_loads.push(*l);
                     Step::Input(c.b.len() + used_loads.len() - 1)
                 }
-                Point::Const(v) => Step::Const(f64::from_bits(*v)),
+                Point::Const(v) => Step::Const(*v),
                 Point::Op(s, args) => rows::step(*s, &args.iter().map(|a| at[a]).collect::<Vec<_>>()),
                 Point::Reduce(..) => return stop("a reduction beside a contraction"),
             };
