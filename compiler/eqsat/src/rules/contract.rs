@@ -42,6 +42,10 @@ fn per_column(m: &mut Match) -> Option<bool> {
 /// `[C]` as a factor of N, C, spatial…: C, 1, 1, …
 fn norm_shape(m: &mut Match) -> Option<bool> {
     let (x, s) = (m.dims("x")?, m.dims("s")?);
+    // The norm of 16-bit floats computes in f32; a rounded r and shift would lose what it keeps.
+    if m.ty("x")?.dtype.bits() < 32 {
+        return Some(false);
+    }
     if ["s", "b", "m", "v"].iter().any(|v| m.fixed(v) != Some(true)) || s.len() != 1 || x.len() < 2 {
         return Some(false);
     }
@@ -136,7 +140,7 @@ pub(super) static RULES: &[Rule] = &[
         lhs: "(batch_norm ?x ?s ?b ?m ?v ?e)",
         rhs: "(add (mul ?x (reshape (mul ?s (rsqrt (add ?v (constant ?k)))) ?f)) (reshape (sub ?b (mul ?m (mul ?s (rsqrt (add ?v (constant ?k)))))) ?f))",
         when: Some(norm_shape),
-        doc: "s·(x − m)/√(v + ε) + b = x·r + (b − m·r) with r = s/√(v + ε); r and the sum are recipes. With scale-into-conv, the norm \
+        doc: "s·(x − m)/√(v + ε) + b = x·r + (b − m·r) with r = s/√(v + ε), in f32 and f64; r and the sum are recipes. With scale-into-conv, the norm \
               disappears into the convolution before it.",
         sample: |s| {
             let c = s.dim();

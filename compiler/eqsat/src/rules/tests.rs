@@ -294,6 +294,7 @@ fn wrong_rules_are_caught() {
 /// Every rule that was once not what its class says: caught as it was, and as it is it holds or does not apply.
 #[test]
 fn rules_ask_before_they_move_numbers() {
+    let mut missed = vec![];
     for c in cases::CASES {
         let rule = all().find(|r| r.name == c.rule).unwrap_or_else(|| panic!("no rule {}", c.rule));
         let on = Sampled { sample: c.was.sample, at: c.at };
@@ -310,8 +311,11 @@ fn rules_ask_before_they_move_numbers() {
             let now = prove(rule, &on, &lhs, &rhs, drawing(true), &mut count);
             now.unwrap_or_else(|e| panic!("{} on {}: {e}", c.rule, c.was.name));
         }
-        assert!(caught > 0, "{} is not caught", c.was.name);
+        if caught == 0 {
+            missed.push(c.was.name);
+        }
     }
+    assert!(missed.is_empty(), "not caught: {missed:?}");
 }
 
 #[test]

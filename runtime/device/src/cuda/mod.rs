@@ -152,11 +152,11 @@ impl Device for Cuda {
         for (k, t) in kernels.iter().zip(text) {
             files.entry(&k.file).or_insert((t, self.cubins.get(&k.sha256).map(Vec::as_slice)));
         }
-        // The driver compiles on the thread that calls.
+        // The driver compiles on the thread that calls. Of several errors the first file's is told, whichever thread was first.
         let gpu = &self.gpu;
-        let loaded: Result<BTreeMap<&str, Arc<Module>>, CudaError> =
+        let loaded: Vec<Result<(&str, Arc<Module>), CudaError>> =
             files.par_iter().map(|(&file, &(text, cubin))| Ok((file, Arc::new(gpu.load(text, cubin, file)?)))).collect();
-        let modules = loaded.map_err(failed)?;
+        let modules: BTreeMap<&str, Arc<Module>> = loaded.into_iter().collect::<Result<_, _>>().map_err(failed)?;
         for k in kernels {
             let m = &modules[&*k.file];
             let want = k.spec.inputs.len() + k.spec.outputs.len();
