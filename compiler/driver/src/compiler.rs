@@ -4,22 +4,26 @@ use crate::compiled::Compiled;
 use crate::model::{self, Request, import, weights_base};
 use crate::pack;
 use crate::plan::{self, Plan};
-use crate::specialise::{Known, specialise};
+use crate::specialise::specialise;
 use crate::stage::{Stage, StageTime, peak_rss_bytes};
 use crate::target::{Target, with_session};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use tahoma_core::artifact::{KernelDef, Manifest, Numerics, SCHEMA, WeightRef};
-use tahoma_core::{Diagnostic, Diagnostics, Dim, Origin, Program, Shape, Tensor, TensorType, Text, Vocabulary};
+use tahoma_core::{Diagnostic, Diagnostics, Origin, Program, Tensor, Text, Vocabulary};
 use tahoma_frontend::{Imported, Location, Store, parse_shape};
 use tahoma_mlir::Module;
 use tahoma_runtime::sha256;
 
 /// Called at the start of each stage.
 pub type OnStage = Arc<dyn Fn(Stage) + Send + Sync>;
+
+/// Called after each kernel that was lowered, with how many are done and how many there are at least.
+pub type OnKernel = Arc<dyn Fn(usize, usize) + Send + Sync>;
 
 /// A compilation to be. See the crate's example.
 #[derive(Clone)]
@@ -32,6 +36,7 @@ pub struct Compiler {
     dump: Option<PathBuf>,
     optimise: bool,
     on_stage: Option<OnStage>,
+    on_kernel: Option<OnKernel>,
     problems: Diagnostics,
 }
 
@@ -55,6 +60,7 @@ impl Compiler {
             dump: None,
             optimise: true,
             on_stage: None,
+            on_kernel: None,
             problems: Diagnostics::default(),
         }
     }
@@ -141,6 +147,11 @@ impl Compiler {
         self.on_stage = Some(Arc::new(f));
         self
     }
+    /// Called after each kernel that was lowered, for progress.
+    pub fn on_kernel(mut self, f: impl Fn(usize, usize) + Send + Sync + 'static) -> Compiler {
+        self.on_kernel = Some(Arc::new(f));
+        self
+    }
 
     /// All stages. With [`Compiler::stop_after`] before `emit` this is E0701: use [`Compiler::advance`].
     pub fn compile(&self) -> Result<Compiled, Diagnostics> {
@@ -180,6 +191,9 @@ impl Compiler {
         boundary!(Stage::Specialise);
 
         let target = self.chosen_target()?;
+        if self.stop_after.is_none_or(|s| s >= Stage::Lower) {
+            crate::info::check_closed(&program, &self.model, &self.request)?;
+        }
         clock.begin(Stage::Eqsat);
         let mut rules = BTreeMap::new();
         if self.optimise {
@@ -225,20 +239,7 @@ impl Compiler {
 
     /// A program with the shapes and values of this compilation fixed.
     pub fn specialise(&self, program: &Program) -> Result<Program, Diagnostics> {
-        specialise(program, &mut |name, ty| {
-            if let Some(t) = self.request.constants.get(name) {
-                return Known::Value(t.clone());
-            }
-            let dims = match self.request.shapes.get(name) {
-                Some(d) if d.len() == ty.rank() => d.clone(),
-                _ => ty.shape.0.clone(),
-            };
-            let fixed = dims.into_iter().map(|d| match &d {
-                Dim::Sym(s) => self.request.symbols.get(&**s).map_or(d.clone(), |&n| Dim::Known(n)),
-                Dim::Known(_) => d,
-            });
-            Known::Type(TensorType::new(ty.dtype, Shape(fixed.collect())))
-        })
+        specialise(program, &mut |name, ty| model::known(&self.request, name, ty))
     }
 
     /// A cheaper program for the target, in kernel functions; and which rules made it.
@@ -256,7 +257,15 @@ impl Compiler {
 
     /// Kernels and plan.
     pub fn lower(&self, program: &Program, target: Target) -> Result<Plan, Diagnostics> {
-        Ok(plan::plan(program, &|spec, origin: &Origin| target.lower(spec, origin))?)
+        let (done, all) = (AtomicUsize::new(0), program.functions.len().saturating_sub(1));
+        Ok(plan::plan(program, &|spec, origin: &Origin| {
+            let lowered = target.lower(spec, origin);
+            let done = 1 + done.fetch_add(1, Ordering::Relaxed);
+            if let Some(f) = &self.on_kernel {
+                f(done, all.max(done));
+            }
+            lowered
+        })?)
     }
 
     /// The artifact of a plan.
@@ -275,7 +284,6 @@ impl Compiler {
             files.insert(pack::FILE.to_string(), bytes);
         }
         let mut kernels = vec![];
-        let mut texts = vec![];
         for k in plan.kernels {
             let file = format!("kernels/{}.{}", k.spec.name, target.ending());
             let mlir = format!("kernels/{}.mlir", k.spec.name);
@@ -296,7 +304,6 @@ impl Compiler {
                 origin: k.origin,
                 spec: k.spec,
             });
-            texts.push(k.lowered.text);
         }
         let referenced = weights.iter().any(|w| !w.file.starts_with("./"));
         let manifest = Manifest {
@@ -320,7 +327,7 @@ impl Compiler {
         // What the runtime would refuse must not leave the compiler.
         tahoma_runtime::artifact::check(&manifest)
             .map_err(|d| Diagnostic::error("E0901", format!("the plan is wrong: {}", d.message)).note("stage: emit; please report it"))?;
-        Ok(Compiled { manifest: Arc::new(manifest), files, kernels: Arc::new(texts), store, warnings: vec![], times: vec![] })
+        Ok(Compiled { manifest: Arc::new(manifest), files, store, warnings: vec![], times: vec![] })
     }
 
     fn dump_program(&self, stage: Stage, program: &Program) -> Result<(), Diagnostics> {
@@ -367,7 +374,8 @@ fn weight_refs(plan: &Plan, store: &Store, base: &Path) -> Result<(Vec<WeightRef
             let place = match e.location {
                 Location::File { path, offset } => {
                     let real = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-                    real.strip_prefix(base).ok().map(|p| (p.to_string_lossy().into_owned(), offset))
+                    // A path that is no text cannot be told in the manifest: such weights are packed.
+                    base.to_str().and(real.strip_prefix(base).ok()).and_then(|p| Some((p.to_str()?.to_string(), offset)))
                 }
                 Location::Memory => None,
             };

@@ -19,6 +19,7 @@ pub mod kernel_eval;
 mod kernels;
 #[cfg(test)]
 mod literal;
+pub mod near;
 pub mod numeric;
 pub mod op;
 pub mod ops;

@@ -15,10 +15,12 @@ mod frame;
 mod importer;
 mod ops;
 mod order;
+mod outline;
 pub(crate) mod prepass;
 pub(crate) mod schema;
 mod schema_microsoft;
 mod schema_table;
+mod symbols;
 pub(crate) mod text;
 
 use crate::{Budget, Imported, map, proto};
@@ -29,6 +31,7 @@ use std::path::{Path, PathBuf};
 use tahoma_core::{Diagnostic, Diagnostics, Dim, Tensor, Text};
 
 pub use ops::supported as supported_ops;
+pub use outline::{OperatorUse, Outline, OutlinePort, outline};
 
 /// How to import a model.
 #[derive(Clone, Debug, Default)]
