@@ -199,6 +199,9 @@ pub(crate) struct Run {
     /// Folder that an artifact's weight references are relative to, if the model's files moved
     #[arg(long, value_name = "DIR")]
     pub(crate) weights: Option<PathBuf>,
+    /// Run an artifact whose manifest or kernels were changed after it was compiled; all other checks hold
+    #[arg(long)]
+    pub(crate) allow_edited: bool,
     /// Run this many times more and tell the wall time of those runs
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) repeat: usize,
@@ -207,7 +210,7 @@ pub(crate) struct Run {
     pub(crate) json: bool,
 }
 
-/// Compare every stage and the compiled kernels with the reference interpreter.
+/// Compare every stage and the compiled kernels with the reference interpreter; or an artifact's kernels with their specs.
 #[derive(Args)]
 #[command(
     after_help = "Exits 0 where every output of every stage agrees, 3 where one differs, 4 where nothing can be concluded: an output that\n\
@@ -217,15 +220,23 @@ pub(crate) struct Run {
                         is run in f64, and again with every value moved as its type rounds, and the output is no further from the\n\
                         first than eight times what the others scatter. With --atol or --rtol, what is beyond them differs.\n\
                         Inputs not given are random, from --seed; integers cover the axis they index.\n\n\
+                        Of an artifact (edited or not) each kernel is run beside its spec, and its outputs are compared with the model,\n\
+                        if that is where its weights are or named with --model: tahoma verify out --model rec.onnx\n\n\
                         Examples:\n  tahoma verify rec.onnx --target trn2 --input x=x.npy\n  \
                         tahoma verify rec.onnx --target sm_90a --input x=x.npy --expect y=y.npy --rtol 1e-3 --keep fault"
 )]
 pub(crate) struct Verify {
     #[command(flatten)]
     pub(crate) model: Model,
-    /// trn2, sm_90a, …; may repeat
-    #[arg(long, required = true)]
+    /// trn2, sm_90a, …; may repeat. An artifact has its own
+    #[arg(long)]
     pub(crate) target: Vec<String>,
+    /// Of an artifact: the model that it was compiled from
+    #[arg(long = "model", value_name = "MODEL")]
+    pub(crate) reference: Option<PathBuf>,
+    /// Of an artifact: folder that its weight references are relative to, if the model's files moved
+    #[arg(long, value_name = "DIR")]
+    pub(crate) weights: Option<PathBuf>,
     /// A graph input; the others are random
     #[arg(long, value_name = "NAME=FILE.npy")]
     pub(crate) input: Vec<String>,

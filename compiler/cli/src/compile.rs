@@ -143,8 +143,8 @@ fn report_text(c: &Compiled, dir: Option<&Path>) -> String {
             out += &format!("    {:<12} {:>4} ops   {}\n", k.kernel, k.ops, k.reason);
         }
     }
-    if r.predicted_ns > 0.0 {
-        out += &format!("  predicted device time {:.3} ms (cost model)\n", r.predicted_ns / 1e6);
+    if r.predicted_ns.0 > 0.0 {
+        out += &format!("  predicted device time {:.3} ms (cost model)\n", r.predicted_ns.0 / 1e6);
     }
     let bytes: u64 = m.weights.iter().map(|w| w.bytes).sum();
     out += &format!(

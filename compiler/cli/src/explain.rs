@@ -187,10 +187,7 @@ fn kind(o: &OpDef) -> String {
 }
 
 fn artifact(dir: &Path, kernel: Option<&str>, as_json: bool) -> Exit {
-    let path = dir.join("manifest.json");
-    let bytes = std::fs::read(&path).map_err(|e| Diagnostic::error("E0101", format!("cannot read {}: {e}", path.display())))?;
-    let m: tahoma::Manifest =
-        serde_json::from_slice(&bytes).map_err(|e| Diagnostic::error("E0605", format!("{} is no manifest: {e}", path.display())))?;
+    let m = tahoma_runtime::artifact::manifest_of(dir)?;
     let Some(name) = kernel else {
         if as_json {
             print_json(&json!(m.report));
@@ -204,7 +201,7 @@ fn artifact(dir: &Path, kernel: Option<&str>, as_json: bool) -> Exit {
                 "  {:<16} {:>12}  {:>9.1} us predicted  {nodes} nodes\n",
                 k.name,
                 si(k.spec.flops() as f64, "FLOP"),
-                k.predicted_ns / 1e3
+                k.predicted_ns.0 / 1e3
             );
         }
         for h in &m.report.host_ops {
@@ -239,7 +236,7 @@ fn artifact(dir: &Path, kernel: Option<&str>, as_json: bool) -> Exit {
         "  {}, {} of buffers, {:.1} us predicted\n",
         si(k.spec.flops() as f64, "FLOP"),
         si(k.spec.bytes() as f64, "B"),
-        k.predicted_ns / 1e3
+        k.predicted_ns.0 / 1e3
     );
     for o in k.origin.leaves() {
         out += &format!("  from {o}\n");

@@ -11,6 +11,7 @@ mod run;
 mod terminal;
 mod util;
 mod verify;
+mod verify_artifact;
 
 use args::{Cli, Command};
 use clap::Parser;

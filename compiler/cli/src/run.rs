@@ -52,7 +52,11 @@ pub(crate) fn run(a: Run) -> Exit {
                     .note("--shape, --dim, --constant, --numerics and --target are for models")
                     .into());
             }
-            let artifact = Artifact::load(&a.model, a.weights.as_deref())?;
+            let load = if a.allow_edited { Artifact::load_edited } else { Artifact::load };
+            let artifact = load(&a.model, a.weights.as_deref())?;
+            if !artifact.edited.is_empty() {
+                crate::terminal::tell(&format!("edited after it was compiled: {}", artifact.edited.join(", ")));
+            }
             fits(&artifact.manifest.target, &a.device)?;
             let m = artifact.manifest.clone();
             let wanted: Vec<(String, TensorType)> = m.inputs.iter().map(|p| (p.name.clone(), m.buffers[p.buffer].ty.clone())).collect();

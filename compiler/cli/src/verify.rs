@@ -4,12 +4,23 @@ use crate::args::Verify;
 use crate::util::{self, percent, print, print_json, si};
 use crate::{DIFFERS, Exit, INCONCLUSIVE, OK};
 use serde_json::json;
+use tahoma::Diagnostic;
 use tahoma::compare::Tolerance;
+use tahoma::model::{ModelKind, kind_of};
 use tahoma::verify::{Verdict, VerifyOptions, VerifyReport, verify};
 
 pub(crate) fn run(a: Verify) -> Exit {
     if let Some(dir) = &a.keep {
         util::check_folder(dir)?;
+    }
+    if kind_of(&a.model.model)? == ModelKind::Artifact {
+        return crate::verify_artifact::run(a);
+    }
+    if a.target.is_empty() {
+        return Err(Diagnostic::error("E0501", "no target").note(format!("--target takes {}", tahoma::Target::names().join(", "))).into());
+    }
+    if a.reference.is_some() || a.weights.is_some() {
+        return Err(Diagnostic::error("E0701", "--model and --weights are for artifacts").into());
     }
     let spin = util::spinner();
     let mut compiler = util::compiler(&a.model.model, &a.model.given)?;
@@ -45,14 +56,19 @@ pub(crate) fn run(a: Verify) -> Exit {
     if a.json {
         print_json(&json!({ "agree": verdict.is_agreement(), "verdict": verdict, "targets": reports }));
     }
-    Ok(match verdict {
+    Ok(exit(verdict))
+}
+
+/// A verdict's exit code.
+pub(crate) fn exit(v: Verdict) -> u8 {
+    match v {
         Verdict::Agrees | Verdict::AgreesWithinRounding => OK,
         Verdict::Differs => DIFFERS,
         Verdict::Inconclusive => INCONCLUSIVE,
-    })
+    }
 }
 
-fn word(v: Verdict) -> &'static str {
+pub(crate) fn word(v: Verdict) -> &'static str {
     match v {
         Verdict::Agrees => "agrees",
         Verdict::AgreesWithinRounding => "agrees within rounding",

@@ -14,8 +14,10 @@ use tahoma_core::{DType, Tensor};
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Difference {
     /// Largest |a − b|.
+    #[serde(with = "tahoma_core::float")]
     pub max_abs: f64,
     /// Largest |a − b| / |b| where b is not 0.
+    #[serde(with = "tahoma_core::float")]
     pub max_rel: f64,
     /// Whether every element is within the tolerance.
     pub agree: bool,
@@ -29,7 +31,9 @@ pub struct Difference {
 /// atol and rtol of the module's formula.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Tolerance {
+    #[serde(with = "tahoma_core::float")]
     pub atol: f64,
+    #[serde(with = "tahoma_core::float")]
     pub rtol: f64,
 }
 

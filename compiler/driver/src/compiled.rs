@@ -2,10 +2,11 @@
 
 use crate::pack;
 use crate::stage::StageTime;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tahoma_core::artifact::{Manifest, WeightRef};
+use tahoma_core::artifact::{MANIFEST, MANIFEST_HASH, Manifest, WeightRef};
 use tahoma_core::{Diagnostic, Tensor};
 use tahoma_frontend::Store;
 use tahoma_runtime::{Artifact, RunReport, Runner, WeightBytes, device};
@@ -29,7 +30,7 @@ struct InFolder {
 }
 
 impl WeightBytes for InFolder {
-    fn bytes(&self, w: &WeightRef) -> Result<&[u8], Diagnostic> {
+    fn bytes(&self, w: &WeightRef) -> Result<Cow<'_, [u8]>, Diagnostic> {
         self.weights.bytes(w)
     }
 }
@@ -52,10 +53,15 @@ impl Compiled {
         Runner::new(self.reload()?, device)?.run(inputs)
     }
 
-    /// Text of the manifest.
+    /// Text of the manifest. E0901 where it would not read back equal: what cannot be loaded is not written.
     pub fn manifest_json(&self) -> Result<String, Diagnostic> {
-        let text = serde_json::to_string_pretty(&*self.manifest);
-        Ok(text.map_err(|e| Diagnostic::error("E0901", format!("the manifest cannot be written: {e}")))? + "\n")
+        let fault = |why: String| Diagnostic::error("E0901", format!("the manifest cannot be written: {why}"));
+        let text = serde_json::to_string_pretty(&*self.manifest).map_err(|e| fault(e.to_string()))? + "\n";
+        let back: Manifest = serde_json::from_str(&text).map_err(|e| fault(e.to_string()))?;
+        if back != *self.manifest {
+            return Err(fault("it reads back as another".into()));
+        }
+        Ok(text)
     }
 
     /// Writes the folder: everything into a new one beside it, then one rename. With `force`, an artifact that is there is replaced;
@@ -67,7 +73,9 @@ impl Compiled {
         let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::fs::create_dir_all(parent).map_err(|e| fail("make", parent, e))?;
         let temporary = Temporary::beside(dir, "new");
-        let mut all = vec![("manifest.json", self.manifest_json()?.into_bytes())];
+        let manifest = self.manifest_json()?.into_bytes();
+        let hash = tahoma_runtime::artifact::manifest_hash(&manifest).into_bytes();
+        let mut all = vec![(MANIFEST, manifest), (MANIFEST_HASH, hash)];
         all.extend(self.files.iter().map(|(p, b)| (p.as_str(), b.clone())));
         for (name, bytes) in all {
             let path = temporary.0.join(name);

@@ -300,7 +300,7 @@ impl Compiler {
                 grid: k.lowered.grid,
                 block: k.lowered.block,
                 shared_bytes: k.lowered.shared_bytes,
-                predicted_ns: k.lowered.predicted_ns,
+                predicted_ns: k.lowered.predicted_ns.into(),
                 origin: k.origin,
                 spec: k.spec,
             });
@@ -374,13 +374,14 @@ fn weight_refs(plan: &Plan, store: &Store, base: &Path) -> Result<(Vec<WeightRef
             let place = match e.location {
                 Location::File { path, offset } => {
                     let real = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-                    // A path that is no text cannot be told in the manifest: such weights are packed.
-                    base.to_str().and(real.strip_prefix(base).ok()).and_then(|p| Some((p.to_str()?.to_string(), offset)))
+                    // A path that is no text cannot stand in a manifest: the weight is packed.
+                    let named = base.to_str().and_then(|_| real.strip_prefix(base).ok()?.to_str());
+                    named.map(|p| (p.to_string(), offset))
                 }
                 Location::Memory => None,
             };
             let (file, offset) = place.unwrap_or_default();
-            Ok(WeightRef { name: name.clone(), buffer: *buffer, file, offset, bytes: e.bytes.len() as u64, sha256: sha256(e.bytes) })
+            Ok(WeightRef { name: name.clone(), buffer: *buffer, file, offset, bytes: e.bytes as u64, sha256: sha256(&store.read(name)?) })
         })
         .collect::<Result<_, Diagnostic>>()?;
     let loose: Vec<&str> = refs.iter().filter(|w| w.file.is_empty()).map(|w| w.name.as_str()).collect();

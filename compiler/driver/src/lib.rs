@@ -36,6 +36,7 @@ mod stage;
 pub mod steps;
 mod target;
 pub mod verify;
+pub mod verify_artifact;
 
 pub use compiled::{Compiled, check_replaceable, check_writable};
 pub use compiler::{Compiler, OnKernel, OnStage, Outcome, print_program};

@@ -7,6 +7,9 @@ use tahoma_core::{Diagnostic, Diagnostics, Dim, Shape, Tensor, TensorType, Text,
 use tahoma_frontend::{HfOptions, ImportOptions, Imported, Store, import_hf, import_onnx};
 use tahoma_mlir::{Module, Session};
 
+/// Longest module read as text, in bytes.
+pub(crate) const MOST_TEXT: u64 = 1 << 30;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelKind {
     Onnx,
@@ -102,7 +105,7 @@ pub fn import(path: &Path, request: &Request) -> Result<Imported, Diagnostics> {
             Ok(imported)
         }
         ModelKind::Mlir => {
-            let bytes = tahoma_runtime::map::open(path)?;
+            let bytes = tahoma_runtime::file::read(path, MOST_TEXT)?;
             let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
             let text = std::str::from_utf8(&bytes).map_err(|e| Diagnostic::error("E0902", format!("{name} is not text: {e}")))?;
             let session = Session::new()?;

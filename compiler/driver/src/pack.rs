@@ -43,17 +43,17 @@ fn entry(ty: &TensorType, bytes: usize) -> (&'static str, Vec<usize>) {
 /// The file's bytes and where each tensor starts in it.
 pub(crate) fn safetensors<'a>(store: &Store, names: impl Iterator<Item = &'a str>) -> Result<(Vec<u8>, BTreeMap<String, u64>), Diagnostic> {
     let mut header = serde_json::Map::new();
-    let mut tensors: BTreeMap<&str, &[u8]> = BTreeMap::new();
+    let mut tensors: Vec<&str> = vec![];
     let names: std::collections::BTreeSet<&str> = names.collect();
     let mut at = 0usize;
     let mut places = BTreeMap::new();
     for name in names {
         let e = store.find(name).ok_or_else(|| Diagnostic::error("E0210", format!("no weight {name:?} in the store")))?;
-        let (dtype, shape) = entry(&e.ty, e.bytes.len());
-        header.insert(name.into(), serde_json::json!({ "dtype": dtype, "shape": shape, "data_offsets": [at, at + e.bytes.len()] }));
+        let (dtype, shape) = entry(&e.ty, e.bytes);
+        header.insert(name.into(), serde_json::json!({ "dtype": dtype, "shape": shape, "data_offsets": [at, at + e.bytes] }));
         places.insert(name.to_string(), at as u64);
-        tensors.insert(e.name, e.bytes);
-        at += e.bytes.len();
+        tensors.push(e.name);
+        at += e.bytes;
     }
     let mut text = serde_json::to_string(&header).map_err(|e| Diagnostic::error("E0901", e.to_string()))?;
     while !(text.len() + 8).is_multiple_of(ALIGN) {
@@ -63,8 +63,8 @@ pub(crate) fn safetensors<'a>(store: &Store, names: impl Iterator<Item = &'a str
     let mut out = Vec::with_capacity(start + at);
     out.extend((text.len() as u64).to_le_bytes());
     out.extend(text.bytes());
-    for bytes in tensors.values() {
-        out.extend(*bytes);
+    for name in tensors {
+        out.extend(&*store.read(name)?);
     }
     places.values_mut().for_each(|p| *p += start as u64);
     Ok((out, places))

@@ -22,7 +22,7 @@ use tahoma_core::artifact::*;
 use tahoma_core::graph::{Graph, Node, OpRef};
 use tahoma_core::kernel::KernelSpec;
 use tahoma_core::op::{Kind, Move};
-use tahoma_core::{Attr, Diagnostic, Origin, Program, Tensor, ValueId, form};
+use tahoma_core::{Attr, Diagnostic, Origin, Program, Tensor, ValueId, form, kernel_check};
 
 /// Lowers a kernel for the target; an error is a reason to run it elsewhere.
 pub type Lower<'a> = &'a (dyn Fn(&KernelSpec, &Origin) -> Result<Lowered, Diagnostic> + Sync);
@@ -55,26 +55,21 @@ type Verdict = Result<usize, String>;
 /// Distinct kernels, by what they compute.
 struct Kernels<'a> {
     lower: Lower<'a>,
-    by_spec: HashMap<String, usize>,
+    /// A spec without its name says what a kernel computes, to the bit: floats in it compare by their bits.
+    by_spec: HashMap<KernelSpec, usize>,
     all: Vec<(KernelSpec, Arc<Origin>, Result<Lowered, String>)>,
 }
 
 impl Kernels<'_> {
     /// Forms and lowers functions; equal ones once.
     fn judge(&mut self, functions: &[(Graph, Arc<Origin>)]) -> Vec<Verdict> {
-        let specs: Vec<Result<(KernelSpec, String), String>> = functions
-            .par_iter()
-            .map(|(g, _)| {
-                let spec = form::form(g, &g.name).map_err(|e| e.to_string())?;
-                let key = serde_json::to_string(&KernelSpec { name: String::new(), ..spec.clone() }).map_err(|e| e.to_string())?;
-                Ok((spec, key))
-            })
-            .collect();
+        let specs: Vec<Result<KernelSpec, String>> = functions.par_iter().map(|(g, _)| sound(g)).collect();
         let mut out = vec![];
         let start = self.all.len();
         let mut new = vec![];
         for (s, (_, origin)) in specs.into_iter().zip(functions) {
-            out.push(s.map(|(spec, key)| {
+            out.push(s.map(|spec| {
+                let key = KernelSpec { name: String::new(), ..spec.clone() };
                 *self.by_spec.entry(key).or_insert_with(|| {
                     new.push((spec, origin.clone()));
                     start + new.len() - 1
@@ -92,6 +87,13 @@ impl Kernels<'_> {
         self.all.extend(done);
         out.into_iter().map(|v| v.and_then(|i| self.all[i].2.as_ref().map(|_| i).map_err(Clone::clone))).collect()
     }
+}
+
+/// The kernel of a function, if one can be formed and proved: what the runtime would refuse is not made.
+fn sound(g: &Graph) -> Result<KernelSpec, String> {
+    let spec = form::form(g, &g.name).map_err(|e| e.to_string())?;
+    kernel_check::check(&spec).map_err(|e| e.to_string())?;
+    Ok(spec)
 }
 
 /// Makes the plan of `program.main()`. Errors: E0901 for a program that no stage of ours makes.
@@ -341,7 +343,7 @@ impl Planner<'_> {
         r.launches += dearer.launches;
         r.device_flops += dearer.device_flops;
         r.host_flops += dearer.host_flops;
-        r.predicted_ns += dearer.predicted_ns;
+        r.predicted_ns.0 += dearer.predicted_ns.0;
         for (key, (count, flops)) in its_host {
             let e = self.host.entry(key).or_default();
             *e = (e.0 + count, e.1 + flops);
@@ -395,7 +397,7 @@ impl Planner<'_> {
         let r = &mut self.plan.report;
         r.launches += 1;
         r.device_flops += spec.flops();
-        r.predicted_ns += lowered.as_ref().map_or(0.0, |l| l.predicted_ns);
+        r.predicted_ns.0 += lowered.as_ref().map_or(0.0, |l| l.predicted_ns);
         Ok(())
     }
     fn host(&mut self, n: &Node, load: bool, why: &str) -> Result<(), Diagnostic> {

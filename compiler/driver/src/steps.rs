@@ -70,7 +70,7 @@ pub fn run_text(text: &str, name: &str, steps: &[String], options: &Options) -> 
 
 /// [`run_text`] on a file.
 pub fn run_file(path: &Path, steps: &[String], options: &Options) -> Result<String, Diagnostics> {
-    let bytes = tahoma_runtime::map::open(path)?;
+    let bytes = tahoma_runtime::file::read(path, crate::model::MOST_TEXT)?;
     let text = std::str::from_utf8(&bytes).map_err(|e| Diagnostic::error("E0902", format!("{} is not text: {e}", path.display())))?;
     run_text(text, &path.display().to_string(), steps, options)
 }

@@ -14,7 +14,7 @@
 
 mod draw;
 pub mod judge;
-mod locate;
+pub(crate) mod locate;
 pub mod rounding;
 
 use crate::compare::Tolerance;
@@ -75,7 +75,9 @@ pub struct StageReport {
     pub stage: String,
     pub verdict: Verdict,
     /// Largest errors over all outputs.
+    #[serde(with = "tahoma_core::float")]
     pub max_abs_err: f64,
+    #[serde(with = "tahoma_core::float")]
     pub max_rel_err: f64,
     pub outputs: Vec<OutputReport>,
 }

@@ -246,7 +246,9 @@ fn parse_attr(s: &str) -> Option<Attr> {
     match s {
         "true" => Some(Attr::Bool(true)),
         "false" => Some(Attr::Bool(false)),
-        _ => s.parse().map(Attr::Int).ok().or_else(|| s.parse().map(Attr::Float).ok()).or_else(|| DType::from_name(s).map(Attr::DType)),
+        _ => {
+            s.parse().map(Attr::Int).ok().or_else(|| s.parse::<f64>().map(Attr::from).ok()).or_else(|| DType::from_name(s).map(Attr::DType))
+        }
     }
 }
 

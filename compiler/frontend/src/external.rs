@@ -4,14 +4,13 @@
 //! path is a plain name, and each is opened from the folder before it without following links. What was looked at is what is opened:
 //! there is no moment between the two in which a folder could become a link.
 
-use crate::map::map;
-use prost::bytes::Bytes;
+use crate::file::Readable;
 use std::fs::File;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 use tahoma_core::Diagnostic;
 
-/// Maps `relative`, a path found in a model file, below `base`. E0103.
-pub(crate) fn open_below(base: &Path, relative: &str) -> Result<(PathBuf, Bytes), Diagnostic> {
+/// Opens `relative`, a path found in a model file, below `base`. E0103.
+pub(crate) fn open_below(base: &Path, relative: &str) -> Result<Readable, Diagnostic> {
     let refuse = |why: &str| {
         Diagnostic::error("E0103", format!("external data {relative:?} refused: {why}"))
             .note("external data must be a regular file below the model's folder, named without '..' and reached without links")
@@ -37,8 +36,7 @@ pub(crate) fn open_below(base: &Path, relative: &str) -> Result<(PathBuf, Bytes)
     if links(&meta) != 1 {
         return Err(refuse("the file has several hard links"));
     }
-    let bytes = map(&file).map_err(|e| refuse(&e.to_string()))?;
-    Ok((parts.iter().fold(base.to_path_buf(), |p, n| p.join(n)), bytes))
+    Readable::new(file, parts.iter().fold(base.to_path_buf(), |p, n| p.join(n))).map_err(|d| refuse(&d.message))
 }
 
 /// Opens folder after folder and then the file, each from the one before, following no link.

@@ -1,7 +1,7 @@
 //! Model files to programs: ONNX (protobuf) and Hugging Face directories (config.json and safetensors).
 //!
 //! ```text
-//! file ──map──> bytes ──decode──> proto ──import──> Program (graph of ml ops, origins) + Store (weights, still in the mapping)
+//! file ─read──> bytes ──decode──> proto ──import──> Program (graph of ml ops, origins) + Store (weights, those of checkpoints still in their files)
 //! ```
 //!
 //! Files are data from strangers: nothing here runs code of theirs, follows links out of their folder, trusts a length or a count, or
@@ -9,9 +9,9 @@
 
 pub mod dims;
 mod external;
+mod file;
 pub mod hf;
 pub mod json;
-mod map;
 pub mod onnx;
 pub mod proto;
 pub mod safetensors;

@@ -2,6 +2,7 @@
 //!
 //! Stricter than the reference crate, which takes duplicate keys, a leading space and an empty tensor inside another one.
 
+use crate::file::Readable;
 use crate::json::Json;
 use crate::proto::is_pickle;
 use tahoma_core::{DType, Diagnostic};
@@ -48,8 +49,23 @@ fn dtype(name: &str) -> Option<DType> {
     })
 }
 
-/// Reads the header and checks every rule of the format; tensors come in the order of their bytes. E0105, E0104 for pickles.
+/// Reads the header of a whole file and checks every rule of the format; tensors come in the order of their bytes. E0105, E0104 for
+/// pickles.
 pub fn entries(file: &str, bytes: &[u8]) -> Result<Vec<Entry>, Diagnostic> {
+    listed(file, bytes, bytes.len() as u64)
+}
+
+/// [`entries`] of a file whose tensors stay where they are. E0101 too.
+pub(crate) fn entries_of(name: &str, file: &Readable) -> Result<Vec<Entry>, Diagnostic> {
+    let first = file.part(0, file.len().min(8))?;
+    let claimed = first[..].try_into().map_or(0, u64::from_le_bytes);
+    // A header that claims too much is told by what follows; nothing of it is read.
+    let more = if claimed > MAX_HEADER { 0 } else { claimed };
+    listed(name, &file.part(0, file.len().min(8 + more))?, file.len())
+}
+
+/// `bytes` are the first of `len` in the file, the header at least.
+fn listed(file: &str, bytes: &[u8], len: u64) -> Result<Vec<Entry>, Diagnostic> {
     let bad = |why: String| Diagnostic::error("E0105", format!("{file}: {why}"));
     if is_pickle(bytes) {
         let d = Diagnostic::error("E0104", format!("{file} is a pickled checkpoint under another name, which Tahoma never reads"));
@@ -58,7 +74,7 @@ pub fn entries(file: &str, bytes: &[u8]) -> Result<Vec<Entry>, Diagnostic> {
     let head: [u8; 8] =
         bytes.get(..8).and_then(|b| b.try_into().ok()).ok_or_else(|| bad(format!("{} bytes are too few for a header", bytes.len())))?;
     let n = u64::from_le_bytes(head);
-    let room = bytes.len() as u64 - 8;
+    let room = len - 8;
     if n > room || n > MAX_HEADER {
         return Err(bad(format!("the header claims {n} bytes, the file has {room} after its length"))
             .note("the file is truncated, or not safetensors"));
@@ -68,7 +84,7 @@ pub fn entries(file: &str, bytes: &[u8]) -> Result<Vec<Entry>, Diagnostic> {
         return Err(bad("the header must start with '{'".into()));
     }
     let json = Json::parse(header).map_err(|e| bad(format!("the header is not valid JSON: {e}")))?;
-    let data = &bytes[8 + n as usize..];
+    let data = room - n;
     let mut out = Vec::new();
     for (name, t) in json.object().unwrap_or(&[]) {
         if name == "__metadata__" {
@@ -90,14 +106,13 @@ pub fn entries(file: &str, bytes: &[u8]) -> Result<Vec<Entry>, Diagnostic> {
             let what = if e.offset > end { "leaves a gap" } else { "overlaps another" };
             return Err(bad(format!("tensor {:?} {what}: it starts at byte {}, the one before it ends at {end}", e.name, e.offset)));
         }
-        end = e.offset.checked_add(e.len).filter(|&x| x <= data.len()).ok_or_else(|| {
-            bad(format!("tensor {:?} ends beyond the file's {} data bytes", e.name, data.len()))
-                .note("the file is truncated: download it again")
+        end = e.offset.checked_add(e.len).filter(|&x| x as u64 <= data).ok_or_else(|| {
+            bad(format!("tensor {:?} ends beyond the file's {data} data bytes", e.name)).note("the file is truncated: download it again")
         })?;
         e.offset += 8 + n as usize;
     }
-    if end != data.len() {
-        return Err(bad(format!("{} bytes after the last tensor belong to nothing", data.len() - end)));
+    if end as u64 != data {
+        return Err(bad(format!("{} bytes after the last tensor belong to nothing", data - end as u64)));
     }
     Ok(out)
 }

@@ -1,16 +1,20 @@
-//! Weights by name, left where they are: in the mapped model file, in its external data, or in memory where a file holds them in a
-//! form of its own.
+//! Weights by name: in memory with the model's protobuf, or left where they are, in a checkpoint or in external data.
 
+use crate::file::{Data, Readable};
 use prost::bytes::Bytes;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tahoma_core::eval::Weights;
 use tahoma_core::{DType, Diagnostic, Tensor, TensorType};
 
 /// The tensors that a program's `ml.weight` ops name.
 #[derive(Debug, Default)]
 pub struct Store {
-    files: Vec<(PathBuf, Bytes)>,
+    /// The model's own file, as it was read.
+    model: Option<(PathBuf, Bytes)>,
+    /// Files that stay where they are, by path.
+    files: BTreeMap<PathBuf, Arc<Readable>>,
     entries: BTreeMap<String, Stored>,
 }
 
@@ -18,9 +22,9 @@ pub struct Store {
 struct Stored {
     dtype: DType,
     dims: Vec<usize>,
-    bytes: Bytes,
-    /// File and offset of `bytes` in it; `None` for bytes made while reading.
-    place: Option<(usize, u64)>,
+    data: Data,
+    /// File and offset of the bytes in it; `None` for bytes made while reading.
+    place: Option<(PathBuf, u64)>,
 }
 
 /// Where the packed little-endian bytes of a weight are.
@@ -37,37 +41,43 @@ pub enum Location<'a> {
 pub struct StoreEntry<'a> {
     pub name: &'a str,
     pub ty: TensorType,
-    pub bytes: &'a [u8],
+    /// How many packed bytes it has: those of its type.
+    pub bytes: usize,
     pub location: Location<'a>,
 }
 
 impl Store {
-    /// Adds a mapped file; returns its number for [`Store::insert`].
-    pub(crate) fn add_file(&mut self, path: PathBuf, bytes: Bytes) -> usize {
-        if let Some(i) = self.files.iter().position(|f| f.0 == path) {
-            return i;
-        }
-        self.files.push((path, bytes));
-        self.files.len() - 1
+    /// Keeps the model's own file: tensors that are parts of it have a place there.
+    pub(crate) fn set_model(&mut self, path: PathBuf, bytes: Bytes) {
+        self.model = Some((path, bytes));
     }
-    /// The mapped bytes of a file added before.
-    pub(crate) fn file(&self, path: &Path) -> Option<(usize, Bytes)> {
-        self.files.iter().position(|f| f.0 == path).map(|i| (i, self.files[i].1.clone()))
+    /// A file opened before.
+    pub(crate) fn file(&self, path: &Path) -> Option<Arc<Readable>> {
+        self.files.get(path).cloned()
     }
-    /// Adds a tensor under a name not yet taken, `name` where that is free; returns the name. `bytes` has the length of the type.
-    pub(crate) fn insert(&mut self, name: &str, dtype: DType, dims: Vec<usize>, bytes: Bytes) -> String {
+    /// Keeps an open file, for all that read parts of it.
+    pub(crate) fn add_file(&mut self, file: Readable) -> Arc<Readable> {
+        let file = Arc::new(file);
+        self.files.insert(file.path().to_path_buf(), file.clone());
+        file
+    }
+    /// Adds a tensor under a name not yet taken, `name` where that is free; returns the name. `data` has the length of the type.
+    pub(crate) fn insert(&mut self, name: &str, dtype: DType, dims: Vec<usize>, data: Data) -> String {
         let mut key = name.to_string();
         let mut n = 1;
         while self.entries.contains_key(&key) {
             n += 1;
             key = format!("{name}#{n}");
         }
-        let place = self.files.iter().enumerate().find_map(|(i, (_, file))| {
-            // Both are parts of one mapping if the address of the bytes lies within the file's.
-            let offset = (bytes.as_ptr() as usize).checked_sub(file.as_ptr() as usize)?;
-            (!bytes.is_empty() && offset.checked_add(bytes.len())? <= file.len()).then_some((i, offset as u64))
-        });
-        self.entries.insert(key.clone(), Stored { dtype, dims, bytes, place });
+        let place = match &data {
+            Data::File { file, offset, .. } => Some((file.path().to_path_buf(), *offset)),
+            Data::Memory(bytes) => self.model.as_ref().and_then(|(path, file)| {
+                // Parts of one buffer: the address of the bytes lies within the file's.
+                let offset = (bytes.as_ptr() as usize).checked_sub(file.as_ptr() as usize)?;
+                (!bytes.is_empty() && offset.checked_add(bytes.len())? <= file.len()).then(|| (path.clone(), offset as u64))
+            }),
+        };
+        self.entries.insert(key.clone(), Stored { dtype, dims, data, place });
         key
     }
     /// Drops the weights that `keep` does not want.
@@ -89,22 +99,25 @@ impl Store {
         self.entries.get_key_value(name).map(|(k, e)| self.entry(k, e))
     }
     fn entry<'a>(&'a self, name: &'a str, e: &'a Stored) -> StoreEntry<'a> {
-        let location = match e.place {
-            Some((file, offset)) => Location::File { path: &self.files[file].0, offset },
+        let location = match &e.place {
+            Some((path, offset)) => Location::File { path, offset: *offset },
             None => Location::Memory,
         };
-        StoreEntry { name, ty: TensorType::known(e.dtype, &e.dims), bytes: &e.bytes, location }
+        StoreEntry { name, ty: TensorType::known(e.dtype, &e.dims), bytes: e.data.len(), location }
     }
-    /// Packed little-endian bytes, without copying.
-    pub fn bytes(&self, name: &str) -> Option<&[u8]> {
-        self.entries.get(name).map(|e| &*e.bytes)
+    /// Packed little-endian bytes: shared where they are in memory, else read from their file. E0101, E0210.
+    pub fn read(&self, name: &str) -> Result<Bytes, Diagnostic> {
+        self.stored(name)?.data.read()
+    }
+    fn stored(&self, name: &str) -> Result<&Stored, Diagnostic> {
+        self.entries.get(name).ok_or_else(|| Diagnostic::error("E0210", format!("no weight {name:?} in the store")))
     }
 }
 
 impl Weights for Store {
     fn get(&self, name: &str) -> Result<Tensor, Diagnostic> {
-        let e = self.entries.get(name).ok_or_else(|| Diagnostic::error("E0210", format!("no weight {name:?} in the store")))?;
-        Tensor::from_bytes(e.dtype, &e.dims, &e.bytes)
-            .ok_or_else(|| Diagnostic::error("E0206", format!("weight {name:?} has {} bytes, which its type does not", e.bytes.len())))
+        let e = self.stored(name)?;
+        Tensor::from_bytes(e.dtype, &e.dims, &e.data.read()?)
+            .ok_or_else(|| Diagnostic::error("E0206", format!("weight {name:?} has {} bytes, which its type does not", e.data.len())))
     }
 }

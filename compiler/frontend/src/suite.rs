@@ -3,7 +3,7 @@
 use crate::onnx::{prepass, schema, text};
 use crate::proto::{TensorProto, TypeProto, ValueInfoProto, type_proto};
 use crate::store::Store;
-use crate::{Budget, map, tensor_proto};
+use crate::{Budget, file, tensor_proto};
 use prost::Message;
 use prost::bytes::Bytes;
 use std::path::Path;
@@ -58,7 +58,7 @@ fn kind(t: Option<&TypeProto>) -> Kind {
 /// Inputs of a model that are not initialisers, and its outputs, in order.
 pub fn ports(model: &Path) -> Result<(Vec<Port>, Vec<Port>), Diagnostics> {
     let name = model.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let m = crate::proto::decode_model(&name, map::open(model)?)?;
+    let m = crate::proto::decode_model(&name, file::read(model)?)?;
     let g = m.graph.unwrap_or_default();
     let held: Vec<&str> = g.initializer.iter().map(|t| t.name()).collect();
     let port = |i: &ValueInfoProto| Port { name: i.name().to_string(), kind: kind(i.r#type.as_ref()) };
@@ -69,7 +69,7 @@ pub fn ports(model: &Path) -> Result<(Vec<Port>, Vec<Port>), Diagnostics> {
 /// The operators of a model's graph, each once and sorted: domain and name (`com.microsoft.Gelu`, `Conv`), and the version that the
 /// model's operator set means; 0 for one that no table knows. Bodies of If, Loop and functions are not looked into.
 pub fn operators(model: &Path) -> Result<Vec<(String, i64)>, Diagnostics> {
-    let m = crate::proto::decode_model("model", map::open(model)?)?;
+    let m = crate::proto::decode_model("model", file::read(model)?)?;
     let sets = prepass::opsets_of(&m);
     let named = |n: &crate::proto::NodeProto| {
         let domain = schema::domain(n.domain());
@@ -82,13 +82,13 @@ pub fn operators(model: &Path) -> Result<Vec<(String, i64)>, Diagnostics> {
 
 /// The name inside a file of a tensor; `None` where it holds something else or cannot be read.
 pub fn name_in(path: &Path) -> Option<String> {
-    TensorProto::decode(map::open(path).ok()?).ok().map(|t| t.name().to_string())
+    TensorProto::decode(file::read(path).ok()?).ok().map(|t| t.name().to_string())
 }
 
 /// Reads a file of the suite as what the model says it holds. A tensor is one value by the port's name, a sequence its elements by
 /// `name.0`, `name.1`, …, an optional what it holds or nothing: as the importer names them.
 pub fn read(path: &Path, port: &Port) -> Result<Vec<(String, Given)>, Diagnostics> {
-    let bytes = map::open(path)?;
+    let bytes = file::read(path)?;
     let what = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     values(&what, bytes, &port.name, &port.kind)
 }

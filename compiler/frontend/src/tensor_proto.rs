@@ -2,18 +2,19 @@
 
 use crate::Budget;
 use crate::external::open_below;
+use crate::file::Data;
 use crate::proto::{TensorProto, tensor_proto::DataLocation};
 use crate::store::Store;
 use prost::bytes::Bytes;
 use std::path::Path;
 use tahoma_core::{DType, Diagnostic, Tensor};
 
-/// A tensor as read: packed little-endian bytes, in the mapping where the file allows it.
+/// A tensor as read: packed little-endian bytes, shared with the file where it holds them so.
 #[derive(Clone, Debug)]
 pub(crate) struct RawTensor {
     pub(crate) dtype: DType,
     pub(crate) dims: Vec<usize>,
-    pub(crate) bytes: Bytes,
+    pub(crate) bytes: Data,
 }
 
 impl RawTensor {
@@ -21,7 +22,7 @@ impl RawTensor {
         self.dims.iter().product()
     }
     pub(crate) fn tensor(&self) -> Result<Tensor, Diagnostic> {
-        Tensor::from_bytes(self.dtype, &self.dims, &self.bytes)
+        Tensor::from_bytes(self.dtype, &self.dims, &self.bytes.read()?)
             .ok_or_else(|| Diagnostic::error("E0206", "the tensor's bytes do not match its type and extents"))
     }
 }
@@ -65,7 +66,7 @@ pub(crate) fn dtype(code: i32) -> Result<DType, String> {
     }
 }
 
-/// Reads a tensor. `store` remembers mapped external files; `base` is the model's folder (`None`: no external data).
+/// Reads a tensor. `store` remembers open external files; `base` is the model's folder (`None`: no external data).
 pub(crate) fn read(t: &TensorProto, what: &str, base: Option<&Path>, store: &mut Store, budget: &Budget) -> Result<RawTensor, Diagnostic> {
     let bad = |why: String| Diagnostic::error("E0206", format!("{what}: {why}"));
     let dtype = dtype(t.data_type()).map_err(|e| Diagnostic::error("E0204", format!("{what}: {e}")))?;
@@ -89,9 +90,9 @@ pub(crate) fn read(t: &TensorProto, what: &str, base: Option<&Path>, store: &mut
     let bytes = if t.data_location() == DataLocation::External {
         external(t, what, want, base, store)?
     } else if t.raw_data.is_some() || count == 0 {
-        t.raw_data.clone().unwrap_or_default()
+        t.raw_data.clone().unwrap_or_default().into()
     } else {
-        Bytes::from(typed_fields(t, dtype))
+        Bytes::from(typed_fields(t, dtype)).into()
     };
     if bytes.len() != want {
         return Err(bad(format!("{dtype}{dims:?} needs {want} bytes, the file has {}", bytes.len())));
@@ -116,7 +117,7 @@ fn typed_fields(t: &TensorProto, dtype: DType) -> Vec<u8> {
     }
 }
 
-fn external(t: &TensorProto, what: &str, want: usize, base: Option<&Path>, store: &mut Store) -> Result<Bytes, Diagnostic> {
+fn external(t: &TensorProto, what: &str, want: usize, base: Option<&Path>, store: &mut Store) -> Result<Data, Diagnostic> {
     let refuse = |why: String| Diagnostic::error("E0103", format!("{what}: {why}"));
     let base = base.ok_or_else(|| refuse("external data needs a model read from a file".into()))?;
     let (mut location, mut offset, mut length) = (None, 0u64, None);
@@ -133,20 +134,16 @@ fn external(t: &TensorProto, what: &str, want: usize, base: Option<&Path>, store
     }
     let location = location.ok_or_else(|| refuse("external data names no location".into()))?;
     let known = Path::new(location).components().all(|c| matches!(c, std::path::Component::Normal(_))).then(|| base.join(location));
-    let bytes = match known.and_then(|p| store.file(&p)) {
-        Some((_, bytes)) => bytes,
-        None => {
-            let (path, bytes) = open_below(base, location).map_err(|mut d| {
-                d.message = format!("{what}: {}", d.message);
-                d
-            })?;
-            store.add_file(path, bytes.clone());
-            bytes
-        }
+    let file = match known.and_then(|p| store.file(&p)) {
+        Some(file) => file,
+        None => store.add_file(open_below(base, location).map_err(|mut d| {
+            d.message = format!("{what}: {}", d.message);
+            d
+        })?),
     };
     let length = length.unwrap_or(want as u64);
-    let end = offset.checked_add(length).filter(|&e| e <= bytes.len() as u64);
-    let end =
-        end.ok_or_else(|| refuse(format!("external data {location:?} has {} bytes, not {length} from byte {offset} on", bytes.len())))?;
-    Ok(bytes.slice(offset as usize..end as usize))
+    if offset.checked_add(length).is_none_or(|e| e > file.len()) {
+        return Err(refuse(format!("external data {location:?} has {} bytes, not {length} from byte {offset} on", file.len())));
+    }
+    Ok(Data::File { file, offset, len: length as usize })
 }

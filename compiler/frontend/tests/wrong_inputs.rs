@@ -60,6 +60,38 @@ fn a_missing_file_and_a_directory() {
     refused(import_onnx(dir.path(), &ImportOptions::default()), "E0101", &["directory"]);
 }
 
+#[cfg(unix)]
+#[test]
+fn pipes_and_devices_are_refused_without_waiting() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = |name: &str| mknodat(CWD, dir.path().join(name), FileType::Fifo, Mode::RWXU, 0).unwrap();
+    pipe("m.onnx");
+    refused(import_onnx(&dir.path().join("m.onnx"), &ImportOptions::default()), "E0101", &["not a regular file"]);
+    refused(import_onnx(Path::new("/dev/zero"), &ImportOptions::default()), "E0101", &["not a regular file"]);
+    pipe("w.bin");
+    let m = external("w.bin", "0", "128");
+    fs::write(dir.path().join("e.onnx"), bytes(&m)).unwrap();
+    refused(import_onnx(&dir.path().join("e.onnx"), &ImportOptions::default()), "E0103", &["not a regular file"]);
+    pipe("config.json");
+    refused(import_hf(dir.path(), &Default::default()), "E0101", &["not a regular file"]);
+}
+
+/// What was opened and then cut short by somebody else is an error when it is read, for a mapping it would be the end of the process.
+#[test]
+fn external_data_cut_short_after_the_import_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("w.bin"), [1u8; 1 << 16]).unwrap();
+    fs::write(dir.path().join("e.onnx"), bytes(&external("w.bin", "61440", "128"))).unwrap();
+    let m = import_onnx(&dir.path().join("e.onnx"), &ImportOptions::default()).unwrap();
+    let name = m.store.entries().next().unwrap().name.to_string();
+    assert_eq!(m.store.read(&name).unwrap().len(), 128);
+    fs::File::options().write(true).open(dir.path().join("w.bin")).unwrap().set_len(4096).unwrap();
+    let d = m.store.read(&name).unwrap_err();
+    assert!(d.code == "E0101" && d.to_string().contains("cut short"), "{d}");
+    assert_eq!(eval::run(&m.program, "main", &[], &m.store).unwrap_err().code, "E0101");
+}
+
 #[test]
 fn a_file_and_a_model_over_budget() {
     let m = model(graph(vec![node("Relu", &["x"], &["y"])], &[("x", &[2])], &["y"]));

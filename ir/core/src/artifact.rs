@@ -1,10 +1,11 @@
 //! What a compiled model is: the manifest's types, shared by the compiler that writes it and the runtime that loads it.
 //!
-//! An artifact is a folder: `manifest.json` (this), `kernels/*.ptx` or `kernels/*.py` with the `.mlir` each came from, and weights by
+//! An artifact is a folder: `manifest.json` (this), `manifest.sha256` (its hash), `kernels/*.ptx` or `kernels/*.py` with the `.mlir` each came from, and weights by
 //! reference (file, offset, hash) or packed. Equal inputs give equal bytes: no dates, no absolute paths but the weights' base folder.
 
 use crate::attr::Attrs;
 use crate::diag::Origin;
+use crate::float::Float;
 use crate::graph::{Graph, OpRef};
 use crate::kernel::KernelSpec;
 use crate::text::Vocabulary;
@@ -14,9 +15,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Version of this schema; the runtime refuses others.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
+
+/// The manifest's file in an artifact, and the one that holds its hash.
+pub const MANIFEST: &str = "manifest.json";
+pub const MANIFEST_HASH: &str = "manifest.sha256";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct Manifest {
     pub schema: u32,
     /// `tahoma 0.1.0`
@@ -49,6 +55,7 @@ pub struct Manifest {
 
 /// The numeric class of the artifact (what `--numerics` allowed).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 #[serde(rename_all = "lowercase")]
 pub enum Numerics {
     /// Same rounding as the model as written.
@@ -62,6 +69,7 @@ pub enum Numerics {
 
 /// A named graph input or output.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct BufferPort {
     pub name: String,
     pub buffer: usize,
@@ -69,6 +77,7 @@ pub struct BufferPort {
 
 /// A contiguous row-major value in memory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct BufferDef {
     pub ty: TensorType,
     /// The same bytes as another buffer under another shape (reshape is free).
@@ -78,6 +87,7 @@ pub struct BufferDef {
 
 /// Where a weight's bytes are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct WeightRef {
     pub name: String,
     pub buffer: usize,
@@ -91,6 +101,7 @@ pub struct WeightRef {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 #[serde(rename_all = "snake_case")]
 pub enum PlanStep {
     /// Runs a kernel on the device; one buffer per kernel input, then per output.
@@ -118,6 +129,7 @@ pub enum PlanStep {
 
 /// Steps that run only when their branch is taken. What they make is seen nowhere else.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct Branch {
     pub steps: Vec<PlanStep>,
     /// Buffers, made in the branch or outside, whose values the step's outputs get.
@@ -141,6 +153,7 @@ impl PlanStep {
 
 /// One compiled kernel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct KernelDef {
     /// Function name in the file.
     pub name: String,
@@ -161,12 +174,13 @@ pub struct KernelDef {
     #[serde(default)]
     pub shared_bytes: u32,
     /// Predicted time, from the target's cost model.
-    pub predicted_ns: f64,
+    pub predicted_ns: Float,
     pub origin: Arc<Origin>,
 }
 
 /// What was compiled, for `tahoma report` and the summary line.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct Report {
     pub launches: usize,
     /// Floating-point operations of one run on the device and on the host.
@@ -179,10 +193,11 @@ pub struct Report {
     pub refused: Vec<RefusedKernel>,
     /// Rewrite rules and how often each changed the program that was chosen.
     pub rules: BTreeMap<String, u64>,
-    pub predicted_ns: f64,
+    pub predicted_ns: Float,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct RefusedKernel {
     pub kernel: String,
     /// Ops of the kernel, which now have a launch or a host step each.
@@ -191,6 +206,7 @@ pub struct RefusedKernel {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct HostOp {
     pub op: String,
     pub count: usize,

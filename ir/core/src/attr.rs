@@ -1,5 +1,6 @@
 //! Attributes: the compile-time arguments of an op, by name. They compare and hash by bits, so they can live in an e-graph.
 
+use crate::float::Float;
 use crate::tensor::Tensor;
 use crate::types::DType;
 use serde::{Deserialize, Serialize};
@@ -10,14 +11,15 @@ use std::sync::Arc;
 
 /// One attribute value.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 #[serde(rename_all = "lowercase")]
 pub enum Attr {
     Int(i64),
-    Float(f64),
+    Float(Float),
     Bool(bool),
     Str(Arc<str>),
     Ints(Vec<i64>),
-    Floats(Vec<f64>),
+    Floats(Vec<Float>),
     DType(DType),
     /// A small constant (weights are `ml.weight` by name, never attributes).
     Tensor(Arc<Tensor>),
@@ -29,11 +31,11 @@ impl Attr {
     fn key(&self) -> (u8, Vec<u64>, &str) {
         match self {
             Attr::Int(v) => (0, vec![*v as u64], ""),
-            Attr::Float(v) => (1, vec![v.to_bits()], ""),
+            Attr::Float(v) => (1, vec![v.0.to_bits()], ""),
             Attr::Bool(v) => (2, vec![*v as u64], ""),
             Attr::Str(s) => (3, vec![], s),
             Attr::Ints(v) => (4, v.iter().map(|&x| x as u64).collect(), ""),
-            Attr::Floats(v) => (5, v.iter().map(|x| x.to_bits()).collect(), ""),
+            Attr::Floats(v) => (5, v.iter().map(|x| x.0.to_bits()).collect(), ""),
             Attr::DType(d) => (6, vec![*d as u64], ""),
             Attr::Tensor(t) => (7, t.bits_key(), ""),
             Attr::Func(s) => (8, vec![], s),
@@ -64,7 +66,17 @@ impl Hash for Attr {
 }
 
 macro_rules! from { ($($t:ty => $v:ident),*) => { $(impl From<$t> for Attr { fn from(v: $t) -> Attr { Attr::$v(v) } })* } }
-from! { i64 => Int, f64 => Float, bool => Bool, Vec<i64> => Ints, Vec<f64> => Floats, DType => DType }
+from! { i64 => Int, bool => Bool, Vec<i64> => Ints, DType => DType }
+impl From<f64> for Attr {
+    fn from(v: f64) -> Attr {
+        Attr::Float(Float(v))
+    }
+}
+impl From<Vec<f64>> for Attr {
+    fn from(v: Vec<f64>) -> Attr {
+        Attr::Floats(v.into_iter().map(Float).collect())
+    }
+}
 impl From<&str> for Attr {
     fn from(v: &str) -> Attr {
         Attr::Str(v.into())
@@ -78,6 +90,7 @@ impl From<Tensor> for Attr {
 
 /// The attributes of one op, sorted by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 #[serde(transparent)]
 pub struct Attrs(pub BTreeMap<Arc<str>, Attr>);
 
@@ -101,7 +114,7 @@ impl Attrs {
     }
     pub fn float(&self, name: &str) -> Option<f64> {
         match self.get(name)? {
-            Attr::Float(v) => Some(*v),
+            Attr::Float(v) => Some(v.0),
             _ => None,
         }
     }

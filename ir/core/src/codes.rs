@@ -33,12 +33,14 @@ pub static CODES: &[CodeDef] = codes! {
     "E0503" "limit of the machine exceeded" "A kernel needs more SBUF, PSUM, shared memory or registers than the machine has.";
     "E0601" "input is missing or not wanted" "Each graph input needs exactly one --input NAME=FILE.npy; the message lists the inputs with their types.";
     "E0602" "input has the wrong type or shape" "The array given does not have the type or shape of the graph input.";
-    "E0603" "kernel fault" "A simulated or emulated kernel broke a rule of its machine. This is a fault of the compiler, not of the model: please report it with the artifact.";
+    "E0603" "kernel fault" "A kernel broke a rule of its machine, as a simulator, the emulator or the device's driver says. This is a fault of the compiler, not of the model: please report it with the artifact.";
     "E0604" "device not available" "The driver or the device is not present on this machine.";
     "E0605" "artifact is malformed" "The folder is not an artifact of this version, or a file in it does not match its hash.";
     "E0606" "evaluation failed" "An op could not be evaluated on these values; the message says why.";
     "E0607" "weights changed" "A weight file differs from the one the model was compiled with.";
     "E0608" "results differ" "A stage or a device gave another answer than the reference interpreter, beyond the stated tolerance.";
+    "E0611" "kernels for another chip" "The artifact was compiled for another chip than the one that should run it. The message names the card and the target that fits it.";
+    "E0612" "device memory is full" "The device has less free memory than the model needs; the message says how much. A smaller batch or shape needs less.";
     "E0701" "bad argument" "A command-line argument has no meaning here; the message says which form it takes.";
     "E0702" "output cannot be written" "The output path exists and is not ours, or the system refused it. Nothing was left half written.";
     "E0901" "internal error" "A fault of Tahoma itself. The message names the step; please report it with the reproducer it wrote.";

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 /// Where a value or op comes from. Rewrites fuse origins, never drop them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub enum Origin {
     /// Made by the compiler for no single node (a test, a hand-written module).
     #[default]
@@ -18,8 +19,19 @@ pub enum Origin {
     Fused { rule: Arc<str>, from: Vec<Arc<Origin>> },
 }
 
+/// Deepest nesting of joined origins. Each level is three of JSON's, of which a manifest's reader takes 128, branches included.
+const MAX_NESTING: usize = 6;
+
 impl Origin {
-    /// Joins origins under the name of the rewrite, without nesting equal rules or repeating parts.
+    /// Levels of joined origins in each other.
+    fn nesting(&self) -> usize {
+        match self {
+            Origin::Fused { from, .. } => 1 + from.iter().map(|o| o.nesting()).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+    /// Joins origins under the name of the rewrite, without nesting equal rules or repeating parts. What is nested deep already comes
+    /// in as the nodes behind it.
     pub fn fuse(rule: &str, parts: impl IntoIterator<Item = Arc<Origin>>) -> Origin {
         let mut from: Vec<Arc<Origin>> = Vec::new();
         for p in parts {
@@ -35,6 +47,10 @@ impl Origin {
                 _ if from.contains(&p) => {}
                 _ => from.push(p),
             }
+        }
+        if from.iter().any(|p| p.nesting() >= MAX_NESTING) {
+            let leaves = Origin::Fused { rule: rule.into(), from };
+            from = leaves.leaves().into_iter().map(|o| Arc::new(o.clone())).collect();
         }
         match from.len() {
             0 => Origin::Unknown,
@@ -98,6 +114,7 @@ pub fn code(code: &str) -> Option<&'static CodeDef> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     Error,
@@ -106,6 +123,7 @@ pub enum Severity {
 
 /// A line under the message: an operand with its type and where it came from, and a mark under it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct Label {
     /// `A`, `weight`, …
     pub name: String,
@@ -117,6 +135,7 @@ pub struct Label {
 
 /// One problem, as users read it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct Diagnostic {
     /// A row of `CODES`, like `E0203`.
     pub code: String,
@@ -184,6 +203,7 @@ impl std::error::Error for Diagnostic {}
 
 /// All problems a stage found, in the order found. Never empty as an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct Diagnostics(pub Vec<Diagnostic>);
 
 impl Diagnostics {
@@ -218,3 +238,19 @@ impl fmt::Display for Diagnostics {
 }
 
 impl std::error::Error for Diagnostics {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_of_many_rewrites_stay_shallow_and_lose_no_node() {
+        let node = |i| Origin::Node { model: "m".into(), index: i, name: "".into(), op: "Add".into() };
+        let mut o = node(0);
+        for i in 1..200 {
+            o = Origin::fuse(["a", "b", "c"][i as usize % 3], [Arc::new(o), Arc::new(node(i))]);
+            assert!(o.nesting() <= MAX_NESTING, "{}", o.nesting());
+        }
+        assert_eq!(o.leaves().len(), 200);
+    }
+}

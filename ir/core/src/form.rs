@@ -14,6 +14,7 @@ mod index;
 mod rows;
 
 use crate::attr::Attrs;
+use crate::float::Float;
 use crate::graph::{Builder, Graph, Node, ValueId};
 use crate::kernel::*;
 use crate::op::{Contract, Kind, Monoid, Move, OpError, Scalar};
@@ -129,10 +130,10 @@ pub(crate) struct Var {
 }
 
 /// A value of the scalar dataflow graph under construction.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Point {
     Load(usize),
-    Const(f64),
+    Const(Float),
     Op(Scalar, Vec<usize>),
     Reduce(Monoid, usize),
     /// The i-th sum of the contraction; in an operand's row, its product.
@@ -346,7 +347,7 @@ impl<'g> Former<'g> {
             if !pad.guards.is_empty() {
                 return stop("padding of a constant");
             }
-            return Ok(self.add(Point::Const(c), d));
+            return Ok(self.add(Point::Const(Float(c)), d));
         }
         if let Some((operand, to, pad)) = self.through_move(n, index, pad)? {
             return self.point(operand, &to, &pad);
@@ -476,7 +477,7 @@ impl<'g> Former<'g> {
             }
         }
         let fill = if guards.is_empty() { 0.0 } else { pad.fill.unwrap_or(0.0) };
-        Ok(Access { buffer, offset: at.offset, strides: dense(&at), guards, fill })
+        Ok(Access { buffer, offset: at.offset, strides: dense(&at), guards, fill: Float(fill) })
     }
 
     /// One step through a move: the operand, its index and the padding so far. `None` if `n` is no simple move.

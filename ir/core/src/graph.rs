@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 /// A value of one graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 #[serde(transparent)]
 pub struct ValueId(pub u32);
 
@@ -47,6 +48,7 @@ impl<'de> Deserialize<'de> for OpRef {
 
 /// One op applied.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct Node {
     pub op: OpRef,
     pub operands: Vec<ValueId>,
@@ -59,6 +61,7 @@ pub struct Node {
 
 /// A named port of a function.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct Port {
     pub name: String,
     pub value: ValueId,
@@ -66,6 +69,7 @@ pub struct Port {
 
 /// A function: inputs, nodes in dependency order, outputs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct Graph {
     /// Function name: `main`, or a kernel, branch or loop body.
     pub name: String,
@@ -123,6 +127,7 @@ impl Graph {
 
 /// What a module means: functions by name; `main` is the model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct Program {
     pub functions: BTreeMap<String, Graph>,
 }

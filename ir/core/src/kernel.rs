@@ -6,13 +6,15 @@
 //! read(i) = if every guard holds at i { buffer[offset + Σ strides[d]·i[d]] } else { fill }
 //! ```
 
+use crate::float::Float;
 use crate::op::Monoid;
 use crate::scalar::{Expr, Step};
 use crate::types::{DType, TensorType};
 use serde::{Deserialize, Serialize};
 
 /// `0 <= offset + Σ coeffs[d]·i[d] < extent`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct Guard {
     pub offset: i64,
     pub coeffs: Vec<i64>,
@@ -20,7 +22,8 @@ pub struct Guard {
 }
 
 /// An affine read or write of one buffer, over the loop variables its context names. Units: elements.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct Access {
     /// Index into `KernelSpec::inputs` (reads) or `outputs` (writes).
     pub buffer: usize,
@@ -29,13 +32,14 @@ pub struct Access {
     /// Empty where the access can never leave the buffer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub guards: Vec<Guard>,
-    /// Read where a guard fails (padding); −inf is kept as `"-inf"` by the manifest.
-    #[serde(default, with = "crate::serde_float")]
-    pub fill: f64,
+    /// Read where a guard fails (padding).
+    #[serde(default)]
+    pub fill: Float,
 }
 
 /// One kernel: what is launched with one grid, or called as one NKI function.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct KernelSpec {
     pub name: String,
     /// Types of the argument buffers; static.
@@ -44,7 +48,8 @@ pub struct KernelSpec {
     pub body: Body,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 #[serde(rename_all = "snake_case")]
 pub enum Body {
     Rows(Rows),
@@ -56,7 +61,8 @@ pub enum Body {
 /// For each point of `outer`: values are, in order, the loads and then the steps. A value is a *row* (one element per point of
 /// `inner`) if it is a load with `per_row == false` or a map that uses a row; it is a *scalar* of the row if it is a reduction,
 /// a load with `per_row`, or a map of scalars only. An empty `inner` makes everything a scalar: a plain map over `outer`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct Rows {
     pub outer: Vec<u64>,
     pub inner: Vec<u64>,
@@ -65,7 +71,8 @@ pub struct Rows {
     pub stores: Vec<Store>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct Load {
     /// Over `outer ++ inner` (over `outer` alone where `per_row`).
     pub access: Access,
@@ -74,7 +81,8 @@ pub struct Load {
     pub per_row: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 #[serde(rename_all = "snake_case")]
 pub enum RowStep {
     /// `Expr` input i is value `args[i]`.
@@ -83,7 +91,8 @@ pub enum RowStep {
     Reduce { monoid: Monoid, arg: usize, dtype: DType },
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct Store {
     /// Over `outer ++ inner` for a row value, over `outer` for a scalar. Injective, no guards.
     pub access: Access,
@@ -94,7 +103,8 @@ pub struct Store {
 ///
 /// matmul: m = rows, n = columns, k = the inner axis. Convolution: b = groups, m = output channels, n = batch and output pixels,
 /// k = input channels and taps; A = weights, B = input with its padding as guards. Several B share A: gate and up of a gated network.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct ContractSpec {
     pub batch: Vec<u64>,
     pub m: Vec<u64>,
@@ -118,7 +128,8 @@ pub struct ContractSpec {
 /// embedding), or a program along the row of `k` (a norm; softmax of a product, which makes the contraction an attention).
 ///
 /// Values are, in order: the product's sum where there is one, the loads, the steps; as in [`Rows`], with `k` as the row.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct Operand {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub product: Option<Box<Product>>,
@@ -131,7 +142,8 @@ pub struct Operand {
 }
 
 /// `Σ_e A[b, m, e] · B[b, k, e]` as an element of another contraction's A: the scores of an attention.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct Product {
     /// Extents of `e`.
     pub sum: Vec<u64>,

@@ -182,9 +182,9 @@ pub fn expr(e: &Expr, inputs: &[Value]) -> Value {
             Step::Input(i) => inputs[i],
             Step::Const(c) => {
                 if d.is_float() {
-                    Value::F(c)
+                    Value::F(c.0)
                 } else {
-                    Value::I(c as i64)
+                    Value::I(c.0 as i64)
                 }
             }
             Step::Unary(u, a) => unary(u, v[a], e.steps[a].1),
@@ -246,7 +246,7 @@ impl Memory {
         for g in &a.guards {
             let at = dot(g.offset, &g.coeffs, p);
             if at < 0 || at >= g.extent {
-                return Ok(if d.is_float() { Value::F(a.fill) } else { Value::I(a.fill as i64) });
+                return Ok(if d.is_float() { Value::F(a.fill.0) } else { Value::I(a.fill.0 as i64) });
             }
         }
         let at = dot(a.offset, &a.strides, p);
@@ -276,8 +276,13 @@ fn write(out: &mut [Vec<Option<Value>>], a: &Access, p: &[i64], v: Value) -> Res
     Ok(())
 }
 
-/// The kernel's outputs. Errors: an access outside its buffer, an element written twice or never.
+/// The kernel's outputs. Errors: a spec that is not sound ([`crate::kernel_check`]), inputs of other types than it says.
 pub fn eval(spec: &KernelSpec, inputs: &[Tensor]) -> Result<Vec<Tensor>, SpecError> {
+    crate::kernel_check::check(spec)?;
+    let fits = |(t, x): (&crate::TensorType, &Tensor)| x.dtype() == t.dtype && Some(x.len() as u64) == t.shape.elements();
+    if inputs.len() != spec.inputs.len() || !spec.inputs.iter().zip(inputs).all(fits) {
+        return Err(SpecError(format!("kernel {} is given inputs of other types", spec.name)));
+    }
     let memory = Memory { inputs: inputs.iter().map(values_of).collect() };
     let mut out: Vec<Vec<Option<Value>>> = spec.outputs.iter().map(|t| vec![None; t.shape.elements().unwrap_or(0) as usize]).collect();
     match &spec.body {
@@ -380,14 +385,19 @@ fn sum(dtype: DType, a: &[Value], b: &[Value]) -> Value {
     }
 }
 
+/// Elements of columns that are kept, of 16 bytes each.
+const MOST_KEPT: u64 = 1 << 26;
+
 fn contract(c: &ContractSpec, memory: &Memory, out: &mut [Vec<Option<Value>>]) -> Result<(), SpecError> {
     let k: Vec<Vec<i64>> = points(&c.k).collect();
     let join = |parts: &[&[i64]]| parts.concat();
     for b in points(&c.batch) {
-        let right: Vec<Vec<Vec<Value>>> =
-            c.b.iter()
-                .map(|o| points(&c.n).map(|n| operand(o, memory, &[&b, &n], &k, vec![])).collect::<Result<_, _>>())
-                .collect::<Result<_, _>>()?;
+        let column = |o: &Operand, n: &[i64]| operand(o, memory, &[&b, n], &k, vec![]);
+        // Columns are kept for all rows while memory lasts, else made again for each.
+        let elements = (c.b.len() as u64).saturating_mul(c.n.iter().product::<u64>()).saturating_mul(k.len() as u64);
+        let kept: Option<Vec<Vec<Vec<Value>>>> = (elements <= MOST_KEPT)
+            .then(|| c.b.iter().map(|o| points(&c.n).map(|n| column(o, &n)).collect::<Result<_, _>>()).collect::<Result<_, _>>())
+            .transpose()?;
         for m in points(&c.m) {
             let mut products = vec![];
             if let Some(p) = &c.a.product {
@@ -400,7 +410,13 @@ fn contract(c: &ContractSpec, memory: &Memory, out: &mut [Vec<Option<Value>>]) -
             let a = operand(&c.a, memory, &[&b, &m], &k, products)?;
             for (i, n) in points(&c.n).enumerate() {
                 let at = join(&[&b, &m, &n]);
-                let mut inputs: Vec<Value> = right.iter().map(|r| sum(c.dtype, &a, &r[i])).collect();
+                let mut inputs = vec![];
+                for (j, o) in c.b.iter().enumerate() {
+                    inputs.push(match &kept {
+                        Some(all) => sum(c.dtype, &a, &all[j][i]),
+                        None => sum(c.dtype, &a, &column(o, &n)?),
+                    });
+                }
                 for l in &c.loads {
                     inputs.push(memory.read(&l.access, l.dtype, &at)?);
                 }

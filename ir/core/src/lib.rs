@@ -12,9 +12,11 @@ mod compare;
 mod convert;
 pub mod diag;
 pub mod eval;
+pub mod float;
 pub mod form;
 pub mod graph;
 pub mod kernel;
+pub mod kernel_check;
 pub mod kernel_eval;
 mod kernels;
 #[cfg(test)]
@@ -23,14 +25,17 @@ pub mod near;
 pub mod numeric;
 pub mod op;
 pub mod ops;
+#[cfg(test)]
+mod round_trip;
 pub mod scalar;
-pub mod serde_float;
 pub mod tensor;
 pub mod text;
 pub mod types;
+pub mod verify;
 
 pub use attr::{Attr, Attrs};
 pub use diag::{Diagnostic, Diagnostics, Origin, Severity};
+pub use float::Float;
 pub use graph::{Builder, Graph, Node, Port, Program, ValueId};
 pub use op::{Kind, OpDef, OpError};
 pub use tensor::{Buffer, Tensor};

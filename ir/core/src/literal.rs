@@ -127,7 +127,7 @@ impl<'a> Reader<'a> {
                 if ty == AttrType::Ints {
                     Attr::Ints(words.iter().map(|w| w.parse().map_err(|_| bad(w))).collect::<R<_>>()?)
                 } else {
-                    Attr::Floats(words.iter().map(|w| w.parse().map_err(|_| bad(w))).collect::<R<_>>()?)
+                    Attr::from(words.iter().map(|w| w.parse().map_err(|_| bad(w))).collect::<R<Vec<f64>>>()?)
                 }
             }
             _ => {
@@ -138,7 +138,7 @@ impl<'a> Reader<'a> {
                 }
                 match ty {
                     AttrType::Int => Attr::Int(w.parse().map_err(|_| bad(w))?),
-                    AttrType::Float => Attr::Float(w.parse().map_err(|_| bad(w))?),
+                    AttrType::Float => Attr::from(w.parse::<f64>().map_err(|_| bad(w))?),
                     AttrType::Bool => Attr::Bool(w.parse().map_err(|_| bad(w))?),
                     AttrType::DType => Attr::DType(DType::from_name(w).ok_or_else(|| bad(w))?),
                     AttrType::Func => Attr::Func(w.into()),

@@ -1,5 +1,6 @@
 //! Scalar functions and expressions: the body of an elementwise op or of a fused kernel, as data that every back end prints.
 
+use crate::float::Float;
 use crate::types::DType;
 use serde::{Deserialize, Serialize};
 
@@ -7,6 +8,7 @@ macro_rules! functions {
     ($(#[$m:meta])* $t:ident { $($(#[$vm:meta])* $v:ident = $n:literal,)* }) => {
         $(#[$m])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[cfg_attr(test, derive(arbitrary::Arbitrary))]
         #[serde(rename_all = "snake_case")]
         pub enum $t { $($(#[$vm])* $v,)* }
         impl $t {
@@ -58,13 +60,14 @@ functions! {
 }
 
 /// One step of an [`Expr`]; operands are earlier steps.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
     /// The i-th input of the expression.
     Input(usize),
     /// A constant of the step's type (integers exact to 2^53).
-    Const(f64),
+    Const(Float),
     Unary(Unary, usize),
     Binary(Binary, usize, usize),
     Compare(Compare, usize, usize),
@@ -74,7 +77,8 @@ pub enum Step {
 }
 
 /// A straight-line scalar program; the value is the last step. Shared subterms are steps used twice.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct Expr {
     /// Each step with the type of its result.
     pub steps: Vec<(Step, DType)>,
@@ -85,7 +89,7 @@ impl Expr {
     pub fn input(i: usize, dtype: DType) -> Expr {
         Expr { steps: vec![(Step::Input(i), dtype)] }
     }
-    /// Adds a step unless the same is there; returns its index.
+    /// Adds a step unless the same is there (constants by their bits); returns its index.
     pub fn push(&mut self, step: Step, dtype: DType) -> usize {
         let new = (step, dtype);
         if let Some(i) = self.steps.iter().position(|s| *s == new) {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// A tensor of strings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct Text {
     pub shape: Vec<usize>,
     /// Row-major, as many as the shape has elements.
@@ -23,6 +24,7 @@ impl Text {
 
 /// The strings of a program, and which of its outputs are text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct Vocabulary {
     pub words: Vec<String>,
     /// Names of outputs that hold places in `words`.

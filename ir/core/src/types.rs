@@ -7,6 +7,7 @@ use std::sync::Arc;
 /// A number type. Names follow MLIR and ml_dtypes; `F8E4M3` is Trainium2's e4m3 (IEEE-like, max 240, with infinities),
 /// `F8E4M3FN` the OCP one (max 448, no infinity).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 #[serde(rename_all = "lowercase")]
 pub enum DType {
     F64,
@@ -131,6 +132,7 @@ impl fmt::Display for DType {
 
 /// One extent: a number, or a named symbol fixed later by the caller or by data.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 #[serde(untagged)]
 pub enum Dim {
     Known(u64),
@@ -172,6 +174,7 @@ impl fmt::Display for Dim {
 
 /// Extents from the slowest axis to the fastest; empty is a scalar.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 #[serde(transparent)]
 pub struct Shape(pub Vec<Dim>);
 
@@ -217,6 +220,7 @@ impl fmt::Display for Shape {
 
 /// A ranked tensor type: element type and shape. Prints as `f32[1, N, 64]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct TensorType {
     pub dtype: DType,
     pub shape: Shape,

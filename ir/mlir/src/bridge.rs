@@ -1,7 +1,7 @@
 //! Modules: MLIR text that a session has verified, and the way to and from programs.
 
-use crate::{Session, reader, verify, writer};
-use tahoma_core::{Diagnostics, Program};
+use crate::{Session, reader, writer};
+use tahoma_core::{Diagnostics, Program, verify};
 
 /// A verified module: its text in MLIR's generic form, with locations. Modules are equal when their texts are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ impl Module {
     /// The program a module means. Errors: E0902 where it holds what our dialects do not have, or where types do not fit (all of them).
     pub fn to_program(&self) -> Result<Program, Diagnostics> {
         let (program, places) = reader::program(&self.text)?;
-        verify::verify(&program, &places)?;
+        verify::verify_placed(&program, &places)?;
         Ok(program)
     }
     /// The text: generic form, with locations.

@@ -9,9 +9,10 @@ mod bridge;
 mod irdl;
 mod ptx;
 mod reader;
+#[cfg(test)]
+mod refused;
 mod session;
 mod step;
-mod verify;
 mod writer;
 
 pub use bridge::Module;
@@ -19,4 +20,4 @@ pub use irdl::irdl_text;
 pub use ptx::{CHIPS, Chip};
 pub use session::Session;
 pub use step::{Check, Pipeline, Step, StepReport};
-pub use verify::verify_program;
+pub use tahoma_core::verify::verify_program;

@@ -3,10 +3,10 @@
 //! MLIR is the parser of users' text; this reads only what MLIR itself printed, so its grammar is small and fixed.
 
 use crate::ptx::unescape;
-use crate::verify::Places;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tahoma_core::graph::OpRef;
+use tahoma_core::verify::Places;
 use tahoma_core::{Attr, Attrs, DType, Diagnostic, Dim, Graph, Node, Origin, Port, Program, Shape, Tensor, TensorType, ValueId};
 
 /// The program of a printed module, and where in a text the ops without an origin stand. Errors: E0902 naming the position, for ops or
@@ -405,7 +405,7 @@ impl<'t> Reader<'t> {
             self.word(">")?;
             return match ty {
                 "i64" => items.iter().map(|x| x.parse().ok()).collect::<Option<Vec<i64>>>().map(Attr::Ints),
-                _ => items.iter().map(|x| real(x, DType::F64)).collect::<Option<Vec<f64>>>().map(Attr::Floats),
+                _ => items.iter().map(|x| real(x, DType::F64)).collect::<Option<Vec<f64>>>().map(Attr::from),
             }
             .map_or_else(|| self.fail("a number is malformed"), Ok);
         }
@@ -416,7 +416,7 @@ impl<'t> Reader<'t> {
             let text = self.number();
             let ty = if self.take(":") { self.name() } else { "i64" };
             let attr = match ty {
-                "f64" => real(text, DType::F64).map(Attr::Float),
+                "f64" => real(text, DType::F64).map(Attr::from),
                 _ => text.parse().ok().map(Attr::Int),
             };
             return attr.map_or_else(|| self.fail("a number is malformed"), Ok);

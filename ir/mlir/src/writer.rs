@@ -97,11 +97,11 @@ fn attribute(a: &Attr) -> String {
         |t: &str, items: Vec<String>| if items.is_empty() { format!("array<{t}>") } else { format!("array<{t}: {}>", items.join(", ")) };
     match a {
         Attr::Int(v) => format!("{v} : i64"),
-        Attr::Float(v) => format!("{} : f64", float(*v)),
+        Attr::Float(v) => format!("{} : f64", float(v.0)),
         Attr::Bool(v) => v.to_string(),
         Attr::Str(s) => format!("\"{}\"", escape(s)),
         Attr::Ints(v) => array("i64", v.iter().map(i64::to_string).collect()),
-        Attr::Floats(v) => array("f64", v.iter().map(|&x| float(x)).collect()),
+        Attr::Floats(v) => array("f64", v.iter().map(|x| float(x.0)).collect()),
         Attr::DType(d) => d.mlir().to_string(),
         Attr::Tensor(t) => dense(t),
         Attr::Func(f) => format!("@\"{}\"", escape(f)),

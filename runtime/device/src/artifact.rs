@@ -1,22 +1,25 @@
-//! Artifacts from disk: a folder is believed only after its schema, its paths, its hashes and every index of its plan were checked.
+//! Artifacts from disk: a folder is believed only after its hashes, its schema, its paths and everything its plan says were checked.
 
-use crate::map::{self, Mapped};
-use rayon::prelude::*;
+use crate::check::malformed;
+use crate::file::{self, Readable};
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-use tahoma_core::artifact::{Manifest, PlanStep, SCHEMA, WeightRef};
-use tahoma_core::op::Kind;
+use tahoma_core::artifact::{MANIFEST, MANIFEST_HASH, Manifest, SCHEMA, WeightRef};
 use tahoma_core::{Diagnostic, Tensor};
 
-/// Longest manifest read, and most bytes of kernel text in one artifact.
+pub use crate::check::{MAX_DEPTH, check};
+
+/// Longest manifest read, and longest text of one kernel, in bytes.
 const MAX_MANIFEST: u64 = 1 << 30;
+const MAX_KERNEL: u64 = 1 << 28;
 
 /// Where weights come from.
 pub trait WeightBytes: Send + Sync {
-    /// Packed bytes of a weight: `w.bytes` of them.
-    fn bytes(&self, w: &WeightRef) -> Result<&[u8], Diagnostic>;
+    /// Packed bytes of a weight: `w.bytes` of them, whose hash is `w.sha256`. E0101, E0607.
+    fn bytes(&self, w: &WeightRef) -> Result<Cow<'_, [u8]>, Diagnostic>;
 }
 
 /// A loaded artifact.
@@ -26,10 +29,8 @@ pub struct Artifact {
     /// Text of `manifest.kernels[i]`; kernels of one file share it by value.
     pub kernels: Arc<Vec<String>>,
     pub weights: Arc<dyn WeightBytes>,
-}
-
-fn malformed(why: impl Into<String>) -> Diagnostic {
-    Diagnostic::error("E0605", why)
+    /// Files that are not as the compiler wrote them, by their path in the artifact. Empty unless [`Artifact::load_edited`] loaded it.
+    pub edited: Vec<String>,
 }
 
 /// Lower-case hex of the SHA-256 of `bytes`.
@@ -41,31 +42,47 @@ pub fn sha256(bytes: &[u8]) -> String {
     })
 }
 
+/// Text of the file beside a manifest that holds its hash, as `sha256sum -c` reads it. It tells an edit; it is no signature.
+pub fn manifest_hash(manifest: &[u8]) -> String {
+    format!("{}  {MANIFEST}\n", sha256(manifest))
+}
+
 impl Artifact {
     /// Whether `dir` looks like an artifact.
     pub fn is_at(dir: &Path) -> bool {
-        dir.join("manifest.json").is_file()
+        dir.join(MANIFEST).is_file()
     }
 
-    /// Loads a folder. Weight references are looked for below `weights_base`, or where they were at compile time.
-    /// E0101 (unreadable), E0103 (a path leaves its folder), E0605 (malformed), E0607 (a weight differs).
+    /// Loads a folder. Weight references are looked for below `weights_base`, or where they were at compile time; their hashes are
+    /// checked when they are read. E0101 (unreadable), E0103 (a path leaves its folder), E0605 (malformed, or edited), E0607 (a file of
+    /// weights is too short).
     pub fn load(dir: &Path, weights_base: Option<&Path>) -> Result<Artifact, Diagnostic> {
-        let file = dir.join("manifest.json");
-        let bytes = map::open(&file)?;
-        if bytes.len() as u64 > MAX_MANIFEST {
-            return Err(malformed(format!("{} has {} bytes", file.display(), bytes.len())));
+        Artifact::read(dir, weights_base, false)
+    }
+
+    /// [`Artifact::load`] for people who work on kernels: manifest and kernels may differ from their hashes. All other checks hold.
+    pub fn load_edited(dir: &Path, weights_base: Option<&Path>) -> Result<Artifact, Diagnostic> {
+        Artifact::read(dir, weights_base, true)
+    }
+
+    fn read(dir: &Path, weights_base: Option<&Path>, allow_edited: bool) -> Result<Artifact, Diagnostic> {
+        let mut edited = vec![];
+        let mut differs = |name: &str, d: Diagnostic| {
+            if !allow_edited {
+                return Err(d
+                    .note("--allow-edited runs what people changed; tahoma verify ARTIFACT checks it")
+                    .note("or compile the model again"));
+            }
+            edited.push(name.to_string());
+            Ok(())
+        };
+        let path = dir.join(MANIFEST);
+        let bytes = file::read(&path, MAX_MANIFEST)?;
+        let hash = file::read(&dir.join(MANIFEST_HASH), 1 << 10);
+        if hash.ok().is_none_or(|h| h != manifest_hash(&bytes).as_bytes()) {
+            differs(MANIFEST, malformed(format!("{} does not match its hash in {MANIFEST_HASH}", path.display())))?;
         }
-        #[derive(serde::Deserialize)]
-        struct Version {
-            schema: u32,
-        }
-        let bad = |e: serde_json::Error| malformed(format!("{} is no manifest: {e}", file.display()));
-        let v: Version = serde_json::from_slice(&bytes).map_err(bad)?;
-        if v.schema != SCHEMA {
-            let d = malformed(format!("{} has schema {}, this version reads {SCHEMA}", file.display(), v.schema));
-            return Err(d.note("compile the model again"));
-        }
-        let manifest: Manifest = serde_json::from_slice(&bytes).map_err(bad)?;
+        let manifest = parse(&bytes, &path)?;
         check(&manifest)?;
         let mut texts: BTreeMap<&str, String> = BTreeMap::new();
         for k in &manifest.kernels {
@@ -73,23 +90,45 @@ impl Artifact {
                 continue;
             }
             let path = inside(dir, &k.file)?;
-            let bytes = map::open(&path)?;
+            let bytes = file::read(&path, MAX_KERNEL)?;
             if sha256(&bytes) != k.sha256 {
-                return Err(malformed(format!("{} does not match its hash in the manifest", path.display()))
-                    .note("a changed kernel is not run; compile the model again"));
+                differs(&k.file, malformed(format!("{} does not match its hash in the manifest", path.display())))?;
             }
-            let text = String::from_utf8(bytes.to_vec()).map_err(|_| malformed(format!("{} is not text", path.display())))?;
+            let text = String::from_utf8(bytes).map_err(|_| malformed(format!("{} is not text", path.display())))?;
             texts.insert(&k.file, text);
         }
         let kernels = manifest.kernels.iter().map(|k| texts[&*k.file].clone()).collect();
         let base = weights_base.map_or_else(|| PathBuf::from(&manifest.weights_base), Path::to_path_buf);
-        let weights = MappedWeights::open(dir, &base, &manifest.weights)?;
-        Ok(Artifact { manifest: Arc::new(manifest), kernels: Arc::new(kernels), weights: Arc::new(weights) })
+        let weights = FileWeights::open(dir, &base, &manifest.weights)?;
+        edited.sort();
+        Ok(Artifact { manifest: Arc::new(manifest), kernels: Arc::new(kernels), weights: Arc::new(weights), edited })
     }
 }
 
+/// The manifest of a folder, checked, whether or not it was edited. E0101, E0605.
+pub fn manifest_of(dir: &Path) -> Result<Manifest, Diagnostic> {
+    let path = dir.join(MANIFEST);
+    let m = parse(&file::read(&path, MAX_MANIFEST)?, &path)?;
+    check(&m)?;
+    Ok(m)
+}
+
+fn parse(bytes: &[u8], path: &Path) -> Result<Manifest, Diagnostic> {
+    #[derive(serde::Deserialize)]
+    struct Version {
+        schema: u32,
+    }
+    let bad = |e: serde_json::Error| malformed(format!("{} is no manifest: {e}", path.display()));
+    let v: Version = serde_json::from_slice(bytes).map_err(bad)?;
+    if v.schema != SCHEMA {
+        let d = malformed(format!("{} has schema {}, this version reads {SCHEMA}", path.display(), v.schema));
+        return Err(d.note("compile the model again"));
+    }
+    serde_json::from_slice(bytes).map_err(bad)
+}
+
 /// `name` below `dir`; refuses anything that could leave it, links included. E0103.
-fn inside(dir: &Path, name: &str) -> Result<PathBuf, Diagnostic> {
+pub fn inside(dir: &Path, name: &str) -> Result<PathBuf, Diagnostic> {
     let escape = || Diagnostic::error("E0103", format!("{name:?} leaves its folder {}", dir.display()));
     let relative = Path::new(name);
     let plain = relative.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
@@ -103,45 +142,42 @@ fn inside(dir: &Path, name: &str) -> Result<PathBuf, Diagnostic> {
     if real.starts_with(root) { Ok(real) } else { Err(escape()) }
 }
 
-/// Weights in mapped files, each checked against its hash.
+/// Weights in files, each read where it is needed and checked against its hash then: what was checked is what is used.
 #[derive(Debug)]
-pub struct MappedWeights(BTreeMap<String, Mapped>);
+pub struct FileWeights(BTreeMap<String, Readable>);
 
-impl MappedWeights {
-    /// Maps the files that `refs` name and checks every hash.
-    pub fn open(artifact: &Path, base: &Path, refs: &[WeightRef]) -> Result<MappedWeights, Diagnostic> {
-        let mut files = BTreeMap::new();
+impl FileWeights {
+    /// Opens the files that `refs` name, each of which must be long enough.
+    pub fn open(artifact: &Path, base: &Path, refs: &[WeightRef]) -> Result<FileWeights, Diagnostic> {
+        let mut files: BTreeMap<String, Readable> = BTreeMap::new();
         for w in refs {
-            if files.contains_key(&w.file) {
-                continue;
+            if !files.contains_key(&w.file) {
+                let path = match w.file.strip_prefix("./") {
+                    Some(packed) => inside(artifact, packed)?,
+                    None => inside(base, &w.file).map_err(|d| d.note("name the folder of the model's weights with --weights DIR"))?,
+                };
+                files.insert(w.file.clone(), file::open(&path)?);
             }
-            let path = match w.file.strip_prefix("./") {
-                Some(packed) => inside(artifact, packed)?,
-                None => inside(base, &w.file).map_err(|d| d.note("name the folder of the model's weights with --weights DIR"))?,
-            };
-            files.insert(w.file.clone(), map::open(&path)?);
+            if w.offset.checked_add(w.bytes).is_none_or(|end| end > files[&w.file].len()) {
+                let end = w.offset.saturating_add(w.bytes);
+                return Err(Diagnostic::error("E0607", format!("weight {:?}: {} ends before byte {end}", w.name, w.file)));
+            }
         }
-        let all = MappedWeights(files);
-        refs.par_iter().try_for_each(|w| {
-            let have = sha256(all.bytes(w)?);
-            if have == w.sha256 {
-                return Ok(());
-            }
-            Err(Diagnostic::error("E0607", format!("weight {:?} in {} is not the one compiled", w.name, w.file))
-                .note(format!("sha256 is {have}, was {}", w.sha256))
-                .note("compile the model again"))
-        })?;
-        Ok(all)
+        Ok(FileWeights(files))
     }
 }
 
-impl WeightBytes for MappedWeights {
-    fn bytes(&self, w: &WeightRef) -> Result<&[u8], Diagnostic> {
+impl WeightBytes for FileWeights {
+    fn bytes(&self, w: &WeightRef) -> Result<Cow<'_, [u8]>, Diagnostic> {
         let file = self.0.get(&w.file).ok_or_else(|| malformed(format!("no file {:?}", w.file)))?;
-        let range = usize::try_from(w.offset).ok().zip(usize::try_from(w.bytes).ok());
-        range.and_then(|(at, n)| file.get(at..at.checked_add(n)?)).ok_or_else(|| {
-            Diagnostic::error("E0607", format!("weight {:?}: {} ends before byte {}", w.name, w.file, w.offset.saturating_add(w.bytes)))
-        })
+        let bytes = file.part(w.offset, w.bytes)?;
+        let have = sha256(&bytes);
+        if have != w.sha256 {
+            return Err(Diagnostic::error("E0607", format!("weight {:?} in {} is not the one compiled", w.name, w.file))
+                .note(format!("sha256 is {have}, was {}", w.sha256))
+                .note("compile the model again"));
+        }
+        Ok(bytes.into())
     }
 }
 
@@ -149,125 +185,6 @@ impl WeightBytes for MappedWeights {
 pub(crate) fn tensor_of(m: &Manifest, w: &WeightRef, weights: &dyn WeightBytes) -> Result<Tensor, Diagnostic> {
     let ty = &m.buffers[w.buffer].ty;
     let shape = ty.shape.to_static().unwrap_or_default();
-    Tensor::from_bytes(ty.dtype, &shape, weights.bytes(w)?)
+    Tensor::from_bytes(ty.dtype, &shape, &weights.bytes(w)?)
         .ok_or_else(|| malformed(format!("weight {:?} has {} bytes, which is no {ty}", w.name, w.bytes)))
-}
-
-/// Checks everything the runner relies on: indices, types of launches, and that each buffer is made once, before it is read.
-pub fn check(m: &Manifest) -> Result<(), Diagnostic> {
-    let count = m.buffers.len();
-    for (i, b) in m.buffers.iter().enumerate() {
-        if let Some(a) = b.alias {
-            known(m, a, "an alias")?;
-            let root = &m.buffers[a];
-            if root.alias.is_some() || root.ty.dtype != b.ty.dtype || root.ty.bytes().is_none() || root.ty.bytes() != b.ty.bytes() {
-                return Err(malformed(format!("buffer {i} is no other view of buffer {a}")));
-            }
-        }
-    }
-    let mut made = vec![false; count];
-    for w in &m.weights {
-        make(m, &mut made, w.buffer, "a weight")?;
-        if m.buffers[w.buffer].ty.bytes() != Some(w.bytes) {
-            return Err(malformed(format!("weight {:?} has {} bytes, which is no {}", w.name, w.bytes, m.buffers[w.buffer].ty)));
-        }
-    }
-    check_steps(m, &m.load, &mut made, 0)?;
-    if m.load.iter().any(|s| !matches!(s, PlanStep::Host { .. })) {
-        return Err(malformed("a launch or a branch among the load steps"));
-    }
-    for p in &m.inputs {
-        make(m, &mut made, p.buffer, "an input")?;
-    }
-    check_steps(m, &m.run, &mut made, 0)?;
-    m.outputs.iter().try_for_each(|p| read(m, &made, p.buffer, &format!("output {:?}", p.name)))
-}
-
-/// Deepest nesting of branches.
-const MAX_DEPTH: usize = 64;
-
-fn known(m: &Manifest, b: usize, what: &str) -> Result<(), Diagnostic> {
-    let count = m.buffers.len();
-    if b < count { Ok(()) } else { Err(malformed(format!("{what} names buffer {b} of {count}"))) }
-}
-
-fn make(m: &Manifest, made: &mut [bool], b: usize, what: &str) -> Result<(), Diagnostic> {
-    known(m, b, what)?;
-    if m.buffers[b].alias.is_some() || std::mem::replace(&mut made[b], true) {
-        return Err(malformed(format!("buffer {b} is made twice")));
-    }
-    Ok(())
-}
-
-fn read(m: &Manifest, made: &[bool], b: usize, what: &str) -> Result<(), Diagnostic> {
-    known(m, b, what)?;
-    if made[m.buffers[b].alias.unwrap_or(b)] { Ok(()) } else { Err(malformed(format!("{what} reads buffer {b} before it is made"))) }
-}
-
-/// Steps in order: each buffer is made once, before it is read; what a branch makes is seen in that branch only.
-fn check_steps(m: &Manifest, steps: &[PlanStep], made: &mut [bool], depth: usize) -> Result<(), Diagnostic> {
-    if depth > MAX_DEPTH {
-        return Err(malformed(format!("branches are nested more than {MAX_DEPTH} deep")));
-    }
-    for s in steps {
-        s.inputs().iter().try_for_each(|&b| read(m, made, b, "a step"))?;
-        if let PlanStep::If { inputs, then, otherwise, outputs } = s {
-            let given: Vec<usize> = inputs.iter().map(|&b| m.buffers[b].alias.unwrap_or(b)).collect();
-            for branch in [then, otherwise] {
-                // What the step does not list is not there; what was made outside is not made again.
-                let mut inside = made.to_vec();
-                check_steps(m, &branch.steps, &mut inside, depth + 1)?;
-                branch.results.iter().try_for_each(|&b| read(m, &inside, b, "a branch"))?;
-                let own: Vec<usize> = branch.steps.iter().flat_map(PlanStep::outputs).copied().collect();
-                let reads = branch.steps.iter().flat_map(PlanStep::inputs).chain(&branch.results).map(|&b| m.buffers[b].alias.unwrap_or(b));
-                if reads.into_iter().any(|b| !own.contains(&b) && !given.contains(&b)) {
-                    return Err(malformed("a branch reads a buffer that its step does not name"));
-                }
-                let fits = |(&o, &r): (&usize, &usize)| m.buffers.get(o).is_some_and(|o| o.ty.dtype == m.buffers[r].ty.dtype);
-                if branch.results.len() != outputs.len() || !outputs.iter().zip(&branch.results).all(fits) {
-                    return Err(malformed("a branch gives other results than its step"));
-                }
-            }
-        }
-        s.outputs().iter().try_for_each(|&b| make(m, made, b, "a step"))?;
-        check_step(m, s, s.inputs(), s.outputs())?;
-    }
-    Ok(())
-}
-
-fn check_step(m: &Manifest, s: &PlanStep, inputs: &[usize], outputs: &[usize]) -> Result<(), Diagnostic> {
-    match s {
-        PlanStep::Launch { kernel, .. } => {
-            let k = m.kernels.get(*kernel).ok_or_else(|| malformed(format!("a step launches kernel {kernel} of {}", m.kernels.len())))?;
-            let fits = |bufs: &[usize], types: &[tahoma_core::TensorType]| {
-                bufs.len() == types.len()
-                    && bufs
-                        .iter()
-                        .zip(types)
-                        .all(|(&b, t)| t.shape.is_static() && m.buffers[b].ty.dtype == t.dtype && m.buffers[b].ty.bytes() == t.bytes())
-            };
-            if !fits(inputs, &k.spec.inputs) || !fits(outputs, &k.spec.outputs) {
-                return Err(malformed(format!("a launch of {} with buffers of other types", k.name)));
-            }
-        }
-        PlanStep::Host { op, attrs, .. } => {
-            tahoma_core::graph::check_signature(op.0, inputs.len(), attrs).map_err(|e| malformed(e.message))?;
-            if matches!(op.kind, Kind::Structure) {
-                for f in attrs.0.values() {
-                    if let tahoma_core::Attr::Func(f) = f
-                        && !m.functions.contains_key(&**f)
-                    {
-                        return Err(malformed(format!("no function @{f}")));
-                    }
-                }
-            }
-        }
-        PlanStep::If { .. } => {
-            let cond = inputs.first().map(|&b| &m.buffers[b].ty);
-            if cond.is_none_or(|t| t.dtype != tahoma_core::DType::Bool) {
-                return Err(malformed("a branch without a bool to decide it"));
-            }
-        }
-    }
-    Ok(())
 }

@@ -17,12 +17,29 @@ pub struct LaunchStats {
     pub instructions: u64,
 }
 
+/// What the launches since the last [`Device::finish`] took, of a device that does not wait for each.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Finished {
+    /// Kernel and its time, in the order of the launches; empty where each launch told it.
+    pub launches: Vec<(usize, LaunchStats)>,
+    /// From before the first launch to after the last, by the device's clock, copies and waiting between them included.
+    pub span_ns: f64,
+}
+
 /// A machine that runs kernels on blocks of bytes.
 ///
 /// Blocks hold the packed little-endian bytes of a contiguous row-major tensor. Launches run in the order given; `download` waits.
-pub trait Device {
+pub trait Device: Send {
     /// `trn2-sim`, `ptx-emu`, …
     fn name(&self) -> &'static str;
+    /// Whether kernels for a target can run on this very machine. E0611.
+    fn accepts(&self, _target: &str) -> Result<(), Diagnostic> {
+        Ok(())
+    }
+    /// Told once, after `load`: the bytes that blocks will span at most, if blocks lie as in an [`Arena`](crate::arena::Arena).
+    fn reserve(&mut self, _bytes: u64) -> Result<(), Diagnostic> {
+        Ok(())
+    }
     /// Makes ready the kernels of an artifact; `text[i]` is the file of `kernels[i]`.
     fn load(&mut self, kernels: &[KernelDef], text: &[String]) -> Result<(), Diagnostic>;
     /// New memory of so many bytes, not initialised.
@@ -32,6 +49,10 @@ pub trait Device {
     fn free(&mut self, block: Block);
     /// Runs kernel `kernel` (index of `load`) on one block per input, then one per output.
     fn launch(&mut self, kernel: usize, inputs: &[Block], outputs: &[Block]) -> Result<LaunchStats, Diagnostic>;
+    /// Waits for all launches of a run; here a fault is told that `launch` could not know.
+    fn finish(&mut self) -> Result<Finished, Diagnostic> {
+        Ok(Finished::default())
+    }
 }
 
 /// The memory of devices that live on the host: blocks by number.
@@ -42,10 +63,15 @@ pub struct HostMemory {
 }
 
 impl HostMemory {
-    pub fn alloc(&mut self, bytes: usize) -> Block {
+    /// A new block of zeros. E0107 where memory does not hold it.
+    pub fn alloc(&mut self, bytes: usize) -> Result<Block, Diagnostic> {
+        let mut block = vec![];
+        let room = block.try_reserve_exact(bytes);
+        room.map_err(|_| Diagnostic::error("E0107", format!("a buffer of {bytes} bytes does not fit into memory")))?;
+        block.resize(bytes, 0);
         self.next += 1;
-        self.blocks.insert(Block(self.next), vec![0; bytes]);
-        Block(self.next)
+        self.blocks.insert(Block(self.next), block);
+        Ok(Block(self.next))
     }
     pub fn get(&self, b: Block) -> Result<&[u8], Diagnostic> {
         self.blocks.get(&b).map(Vec::as_slice).ok_or_else(gone)

@@ -12,11 +12,14 @@
 //! # Ok(()) }
 //! ```
 
+pub mod arena;
 pub mod artifact;
+mod check;
 pub mod cuda;
 pub mod device;
 pub mod emu;
-pub mod map;
+pub mod file;
+mod memory;
 pub mod npy;
 pub mod reference;
 pub mod runner;

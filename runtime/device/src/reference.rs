@@ -19,7 +19,7 @@ impl Device for Reference {
         Ok(())
     }
     fn alloc(&mut self, bytes: usize) -> Result<Block, Diagnostic> {
-        Ok(self.memory.alloc(bytes))
+        self.memory.alloc(bytes)
     }
     fn upload(&mut self, block: Block, bytes: &[u8]) -> Result<(), Diagnostic> {
         self.memory.put(block, bytes.to_vec())

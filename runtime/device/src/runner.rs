@@ -8,14 +8,15 @@
 
 use crate::artifact::{Artifact, tensor_of};
 use crate::device::{Block, Device, LaunchStats};
+use crate::memory;
 use rayon::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 use tahoma_core::artifact::{Branch, Manifest, PlanStep};
 use tahoma_core::eval::Weights;
 use tahoma_core::graph::Node;
-use tahoma_core::op::{EvalArgs, Kind};
+use tahoma_core::op::{EvalArgs, Fresh, InferArgs, Kind};
 use tahoma_core::{Diagnostic, Graph, Program, Tensor, TensorType, ValueId, near};
 
 /// What a run took.
@@ -28,6 +29,8 @@ pub struct RunReport {
     pub launch_ns: u64,
     /// Sum over launches of what the device says it took (predicted by simulators); 0 if it does not say.
     pub device_ns: f64,
+    /// From before the first launch to after the last, by the device's clock; 0 if it has none.
+    pub device_span_ns: f64,
     pub launches: u64,
     pub uploaded_bytes: u64,
     pub downloaded_bytes: u64,
@@ -68,17 +71,22 @@ pub struct Runner {
     constant: Vec<bool>,
     /// What to drop after each step of the run.
     uses: Arc<Uses>,
-    /// Functions that host steps call.
+    /// What goes to the device before the first launch.
+    brought: Arc<Vec<usize>>,
+    /// Functions that host steps call, and the weights that these read, by name.
     program: Program,
+    named: BTreeMap<String, Tensor>,
     /// Bytes of device memory in use.
     device_bytes: u64,
     report: RunReport,
 }
 
 impl Runner {
-    /// Loads kernels and weights, and evaluates the load steps.
+    /// Loads kernels and weights, and evaluates the load steps. E0605 for a manifest that is not consistent: nothing else is done then.
     pub fn new(artifact: Artifact, mut device: Box<dyn Device>) -> Result<Runner, Diagnostic> {
         let m = artifact.manifest.clone();
+        crate::artifact::check(&m)?;
+        device.accepts(&m.target)?;
         device.load(&m.kernels, &artifact.kernels)?;
         let mut constant = vec![false; m.buffers.len()];
         let given: Vec<usize> = m.inputs.iter().map(|p| p.buffer).collect();
@@ -87,10 +95,14 @@ impl Runner {
         for b in m.weights.iter().map(|w| w.buffer).chain(m.load.iter().flat_map(PlanStep::outputs).copied()) {
             constant[b] = true;
         }
+        let brought = Arc::new(memory::brought(&m, &constant));
+        device.reserve(memory::needed(&m, &uses, &constant, &brought))?;
         let mut program = Program { functions: m.functions.clone() };
         program.functions.entry(Program::MAIN.into()).or_default();
         let values = (0..m.buffers.len()).map(|_| Value::default()).collect();
-        let mut r = Runner { artifact, device, values, constant, uses, program, device_bytes: 0, report: RunReport::default() };
+        let named = BTreeMap::new();
+        let mut r =
+            Runner { artifact, device, values, constant, uses, brought, program, named, device_bytes: 0, report: RunReport::default() };
         r.load()?;
         Ok(r)
     }
@@ -120,6 +132,11 @@ impl Runner {
         for (w, t) in weights.iter().zip(tensors?) {
             self.values[w.buffer].host = Some(t);
         }
+        let by_functions: HashSet<&str> =
+            m.functions.values().flat_map(|g| &g.nodes).filter(|n| n.op.name == "weight").filter_map(|n| n.attrs.str("name")).collect();
+        for w in m.weights.iter().filter(|w| by_functions.contains(&*w.name)) {
+            self.named.insert(w.name.clone(), tensor_of(&m, w, &*self.artifact.weights)?);
+        }
         let mut level = vec![0usize; m.buffers.len()];
         let mut waves: Vec<Vec<&PlanStep>> = vec![];
         for s in &m.load {
@@ -133,12 +150,12 @@ impl Runner {
         let mut left = vec![0usize; m.buffers.len()];
         m.load.iter().flat_map(PlanStep::inputs).for_each(|&b| left[root(b)] += 1);
         for wave in waves {
-            let (artifact, program, values) = (&self.artifact, &self.program, &self.values);
+            let (named, program, values) = (&self.named, &self.program, &self.values);
             let results: Result<Vec<_>, Diagnostic> = wave
                 .par_iter()
                 .map(|s| {
                     let value = |&b: &usize| view(&m.buffers[b].ty, values[root(b)].host.as_ref());
-                    host_step(artifact, program, s, s.inputs().iter().map(value).collect::<Result<_, _>>()?)
+                    host_step(named, program, s, s.inputs().iter().map(value).collect::<Result<_, _>>()?)
                 })
                 .collect();
             for (s, out) in wave.iter().zip(results?) {
@@ -177,7 +194,11 @@ impl Runner {
             self.values[p.buffer].host = Some(t);
         }
         let uses = self.uses.clone();
-        let result = self.steps(&m, &m.run, &uses, &mut watch).and_then(|()| {
+        let brought = self.brought.clone();
+        let steps = brought.iter().try_for_each(|&r| self.block(r).map(|_| ())).and_then(|()| self.steps(&m, &m.run, &uses, &mut watch));
+        // Also after a failure: nothing of this run is left in the device's queue.
+        let finished = self.finish();
+        let result = steps.and(finished).and_then(|()| {
             let out = m.outputs.iter().map(|o| Ok((o.name.clone(), self.host(o.buffer)?)));
             out.collect::<Result<Vec<_>, Diagnostic>>()
         });
@@ -210,7 +231,7 @@ impl Runner {
                 PlanStep::Host { op, .. } => {
                     let args = s.inputs().iter().map(|&b| self.host(b)).collect::<Result<Vec<_>, _>>()?;
                     let start = Instant::now();
-                    let out = host_step(&self.artifact, &self.program, s, args)?;
+                    let out = host_step(&self.named, &self.program, s, args)?;
                     let ns = start.elapsed().as_nanos() as u64;
                     self.report.host_ns += ns;
                     *self.report.host_ops.entry(op.name.into()).or_default() += ns;
@@ -267,6 +288,17 @@ impl Runner {
         self.report.launches += 1;
         self.report.launch_ns += wall_ns;
         self.report.device_ns += stats.device_ns;
+    }
+
+    /// Waits for the device, and adds what it says now of the launches.
+    fn finish(&mut self) -> Result<(), Diagnostic> {
+        let done = self.device.finish()?;
+        for (kernel, stats) in done.launches {
+            self.report.kernels[kernel].device_ns += stats.device_ns;
+            self.report.device_ns += stats.device_ns;
+        }
+        self.report.device_span_ns = done.span_ns;
+        Ok(())
     }
 
     fn forget(&mut self, root: usize) {
@@ -331,7 +363,7 @@ impl Drop for Runner {
 }
 
 /// Evaluates a host step.
-fn host_step(artifact: &Artifact, program: &Program, s: &PlanStep, args: Vec<Tensor>) -> Result<Vec<Tensor>, Diagnostic> {
+fn host_step(named: &BTreeMap<String, Tensor>, program: &Program, s: &PlanStep, args: Vec<Tensor>) -> Result<Vec<Tensor>, Diagnostic> {
     let PlanStep::Host { op, attrs, outputs, origin, .. } = s else {
         return Err(Diagnostic::error("E0901", "a launch is no host step"));
     };
@@ -339,10 +371,12 @@ fn host_step(artifact: &Artifact, program: &Program, s: &PlanStep, args: Vec<Ten
         // A function of the artifact, run by the interpreter.
         let results = (0..outputs.len() as u32).map(ValueId).collect();
         let node = Node { op: *op, operands: vec![], attrs: attrs.clone(), results, origin: origin.clone() };
-        let weights = ByName(artifact);
-        tahoma_core::ops::structure::eval(program, &node, args, &weights, &mut |_: &Graph, _: &Node, _: &[Tensor]| {})?
+        tahoma_core::ops::structure::eval(program, &node, args, &ByName(named), &mut |_: &Graph, _: &Node, _: &[Tensor]| {})?
     } else {
-        (op.eval)(&EvalArgs { operands: &args, attrs }).map_err(|e| {
+        // An op computes only what it would infer: values decide what types did not say when the manifest was checked.
+        let (types, known): (Vec<TensorType>, Vec<_>) = args.iter().map(|t| (t.ty(), Some(t))).unzip();
+        let infer = || (op.infer)(&InferArgs { operands: &types, attrs, consts: &known, fresh: Fresh("?", 0) });
+        infer().and_then(|_| (op.eval)(&EvalArgs { operands: &args, attrs })).map_err(|e| {
             let mut d = Diagnostic::error(e.code, format!("{}: {}", op.name, e.message)).at((**origin).clone());
             for (i, t) in args.iter().enumerate() {
                 d = d.label(format!("operand {i}"), t.ty().to_string(), "");
@@ -358,18 +392,16 @@ fn host_step(artifact: &Artifact, program: &Program, s: &PlanStep, args: Vec<Ten
 }
 
 /// Weights of functions, by name.
-struct ByName<'a>(&'a Artifact);
+struct ByName<'a>(&'a BTreeMap<String, Tensor>);
 
 impl Weights for ByName<'_> {
     fn get(&self, name: &str) -> Result<Tensor, Diagnostic> {
-        let m = &self.0.manifest;
-        let w = m.weights.iter().find(|w| w.name == name).ok_or_else(|| Diagnostic::error("E0210", format!("no weight {name:?}")))?;
-        tensor_of(m, w, &*self.0.weights)
+        self.0.get(name).cloned().ok_or_else(|| Diagnostic::error("E0210", format!("no weight {name:?}")))
     }
 }
 
 /// The buffer that holds a buffer's bytes.
-fn root(m: &Manifest, b: usize) -> usize {
+pub(crate) fn root(m: &Manifest, b: usize) -> usize {
     m.buffers[b].alias.unwrap_or(b)
 }
 
@@ -380,6 +412,9 @@ fn missing(b: usize) -> Diagnostic {
 /// `t` under the shape of its buffer; open dimensions are whatever they are.
 fn view(ty: &TensorType, t: Option<&Tensor>) -> Result<Tensor, Diagnostic> {
     let t = t.ok_or_else(|| Diagnostic::error("E0901", format!("a buffer of type {ty} has no value")))?;
+    if t.dtype() != ty.dtype || (t.rank() != ty.rank() && !ty.shape.is_static()) {
+        return Err(Diagnostic::error("E0606", format!("a value of type {} where the plan needs {ty}", t.ty())));
+    }
     match ty.shape.to_static() {
         Some(s) if s != t.shape() => {
             if s.iter().product::<usize>() != t.len() {
@@ -393,9 +428,9 @@ fn view(ty: &TensorType, t: Option<&Tensor>) -> Result<Tensor, Diagnostic> {
 }
 
 /// For a list of steps: the roots nobody reads after each step, and the same of the branches in it.
-struct Uses {
-    after: Vec<Vec<usize>>,
-    branches: BTreeMap<usize, [Uses; 2]>,
+pub(crate) struct Uses {
+    pub(crate) after: Vec<Vec<usize>>,
+    pub(crate) branches: BTreeMap<usize, [Uses; 2]>,
 }
 
 impl Uses {

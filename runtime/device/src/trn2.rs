@@ -2,8 +2,8 @@
 
 use crate::device::{Block, Device, HostMemory, LaunchStats, extents};
 use tahoma_core::artifact::KernelDef;
-use tahoma_core::{DType, Diagnostic};
-use tahoma_machine::trn2::{Program, TRN2, parse::parse};
+use tahoma_core::{DType, Diagnostic, TensorType};
+use tahoma_machine::trn2::{Program, TRN2, parse::parse, program::Param};
 use tahoma_sim::nki::{HbmTensor, Options, simulate};
 
 #[derive(Default)]
@@ -17,6 +17,11 @@ fn hbm_type(d: DType) -> DType {
     if d == DType::Bool { DType::U8 } else { d }
 }
 
+/// NKI tensors have a rank of at least one.
+fn hbm_shape(s: Vec<usize>) -> Vec<usize> {
+    if s.is_empty() { vec![1] } else { s }
+}
+
 impl Device for Trn2Sim {
     fn name(&self) -> &'static str {
         "trn2-sim"
@@ -25,13 +30,20 @@ impl Device for Trn2Sim {
         let mut out = vec![];
         for (k, t) in kernels.iter().zip(text) {
             let p = parse(t).map_err(|e| Diagnostic::error("E0605", format!("{}: {e}", k.file)))?;
+            let same = |(p, t): (&Param, &TensorType)| extents(t).is_ok_and(|s| p.dtype == hbm_type(t.dtype) && p.shape == hbm_shape(s));
+            if p.params.len() != k.spec.inputs.len() || !p.params.iter().zip(&k.spec.inputs).all(same) {
+                return Err(Diagnostic::error("E0605", format!("{}: {} takes other tensors than the manifest says", k.file, p.name)));
+            }
+            if p.returns.len() != k.spec.outputs.len() {
+                return Err(Diagnostic::error("E0605", format!("{}: {} returns {} tensors", k.file, p.name, p.returns.len())));
+            }
             out.push((k.clone(), p));
         }
         self.kernels = out;
         Ok(())
     }
     fn alloc(&mut self, bytes: usize) -> Result<Block, Diagnostic> {
-        Ok(self.memory.alloc(bytes))
+        self.memory.alloc(bytes)
     }
     fn upload(&mut self, block: Block, bytes: &[u8]) -> Result<(), Diagnostic> {
         self.memory.put(block, bytes.to_vec())
@@ -46,8 +58,7 @@ impl Device for Trn2Sim {
         let (k, program) = &self.kernels[kernel];
         let mut args = vec![];
         for (b, t) in inputs.iter().zip(&k.spec.inputs) {
-            // NKI tensors have a rank of at least one.
-            let shape = Some(extents(t)?).filter(|s| !s.is_empty()).unwrap_or(vec![1]);
+            let shape = hbm_shape(extents(t)?);
             args.push(HbmTensor::new(hbm_type(t.dtype), &shape, self.memory.get(*b)?));
         }
         let fault = |m: String| Diagnostic::error("E0603", m).at((*k.origin).clone()).note(format!("kernel text: {}", k.file));
@@ -59,7 +70,10 @@ impl Device for Trn2Sim {
             return Err(fault(format!("kernel {} returned {} tensors", k.name, out.outputs.len())));
         }
         let instructions = out.timeline.instructions.values().sum();
-        for (b, t) in outputs.iter().zip(out.outputs) {
+        for ((b, t), want) in outputs.iter().zip(out.outputs).zip(&k.spec.outputs) {
+            if t.dtype != hbm_type(want.dtype) {
+                return Err(fault(format!("kernel {} returned {} for {want}", k.name, t.dtype)));
+            }
             self.memory.put(*b, t.data.into_owned())?;
         }
         Ok(LaunchStats { device_ns: out.timeline.total_ns + TRN2.launch_ns, instructions })

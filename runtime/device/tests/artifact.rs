@@ -6,6 +6,7 @@ use tahoma_core::graph::OpRef;
 use tahoma_core::kernel::{Access, Body, KernelSpec, Load, RowStep, Rows, Store};
 use tahoma_core::scalar::{Binary, Expr, Step};
 use tahoma_core::{Attrs, DType, Tensor, TensorType, ops};
+use tahoma_runtime::artifact::{check, manifest_hash};
 use tahoma_runtime::{Artifact, Runner, device, sha256};
 
 fn ty() -> TensorType {
@@ -14,7 +15,7 @@ fn ty() -> TensorType {
 
 /// y = reshape(x) + w on the device, z = −y on the host.
 fn manifest() -> Manifest {
-    let access = |buffer| Access { buffer, offset: 0, strides: vec![1], guards: vec![], fill: 0.0 };
+    let access = |buffer| Access { buffer, offset: 0, strides: vec![1], guards: vec![], fill: Default::default() };
     let load = |buffer| Load { access: access(buffer), dtype: DType::F32, per_row: false };
     let mut expr = Expr::default();
     let (a, b) = (expr.push(Step::Input(0), DType::F32), expr.push(Step::Input(1), DType::F32));
@@ -71,7 +72,7 @@ fn manifest() -> Manifest {
             grid: [1; 3],
             block: [4, 1, 1],
             shared_bytes: 0,
-            predicted_ns: 0.0,
+            predicted_ns: Default::default(),
             origin: Default::default(),
         }],
         functions: Default::default(),
@@ -84,18 +85,26 @@ fn write(dir: &Path, m: &Manifest) {
     std::fs::write(dir.join("kernels/k0.ptx"), "// text").unwrap();
     let bytes: Vec<u8> = [0f32, 1., 2., 3., 4.].iter().flat_map(|v| v.to_le_bytes()).collect();
     std::fs::write(dir.join("w.bin"), bytes).unwrap();
-    std::fs::write(dir.join("manifest.json"), serde_json::to_string(m).unwrap()).unwrap();
+    write_manifest(dir, serde_json::to_string(m).unwrap().as_bytes());
 }
 
-fn load(m: &Manifest) -> Result<Artifact, String> {
+/// With its hash, as the compiler does.
+fn write_manifest(dir: &Path, bytes: &[u8]) {
+    std::fs::write(dir.join(MANIFEST), bytes).unwrap();
+    std::fs::write(dir.join(MANIFEST_HASH), manifest_hash(bytes)).unwrap();
+}
+
+/// Loaded, and its weights read.
+fn load(m: &Manifest) -> Result<Runner, String> {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), m);
-    Artifact::load(dir.path(), None).map_err(|d| d.code)
+    let artifact = Artifact::load(dir.path(), None).map_err(|d| d.code)?;
+    Runner::new(artifact, device::open("interp").unwrap()).map_err(|d| d.code)
 }
 
 #[test]
 fn a_whole_artifact_runs_twice() {
-    let mut r = Runner::new(load(&manifest()).unwrap(), device::open("interp").unwrap()).unwrap();
+    let mut r = load(&manifest()).unwrap();
     for k in [1f32, 2.] {
         let x = Tensor::f32(&[2, 2], vec![10. * k; 4]);
         let (out, report) = r.run(&[("x".into(), x)]).unwrap();
@@ -106,7 +115,7 @@ fn a_whole_artifact_runs_twice() {
 
 #[test]
 fn wrong_inputs_are_told_by_name() {
-    let mut r = Runner::new(load(&manifest()).unwrap(), device::open("interp").unwrap()).unwrap();
+    let mut r = load(&manifest()).unwrap();
     let x = || Tensor::f32(&[2, 2], vec![0.; 4]);
     let mut code = |inputs: &[(String, Tensor)]| r.run(inputs).unwrap_err().code;
     assert_eq!(code(&[]), "E0601");
@@ -144,6 +153,113 @@ fn tampering_is_refused() {
     assert_eq!(with(&|m| m.run[0] = PlanStep::Launch { kernel: 0, inputs: vec![1, 2], outputs: vec![0] }), "E0605");
 }
 
+/// A manifest with the right hash that lies about its kernels, sizes or launches.
+#[test]
+fn a_manifest_that_lies_is_refused_before_anything_is_loaded() {
+    let with = |f: &dyn Fn(&mut Manifest)| {
+        let mut m = manifest();
+        f(&mut m);
+        check(&m).map_or_else(|d| d.code, |()| "accepted".into())
+    };
+    fn rows(m: &mut Manifest) -> &mut Rows {
+        let Body::Rows(r) = &mut m.kernels[0].spec.body else { unreachable!() };
+        r
+    }
+    assert_eq!(with(&|_| ()), "accepted");
+    let lies: &[&dyn Fn(&mut Manifest)] = &[
+        // Reads and writes out of their buffers, of values that are not there, of other types.
+        &|m| rows(m).loads[0].access.offset = 1,
+        &|m| rows(m).loads[0].access.offset = i64::MIN,
+        &|m| rows(m).loads[1].access.strides = vec![i64::MAX],
+        &|m| rows(m).loads[0].access.strides = vec![],
+        &|m| rows(m).loads[0].access.buffer = 2,
+        &|m| rows(m).loads[0].dtype = DType::F64,
+        &|m| rows(m).stores[0].access.offset = 1,
+        &|m| rows(m).stores[0].access.strides = vec![0],
+        &|m| rows(m).stores[0].value = 3,
+        &|m| rows(m).stores.clear(),
+        &|m| rows(m).outer = vec![5],
+        &|m| rows(m).outer = vec![1 << 63, 2],
+        &|m| rows(m).inner = vec![0],
+        &|m| rows(m).steps.clear(),
+        // Signatures.
+        &|m| m.kernels[0].spec.outputs.push(ty()),
+        &|m| drop(m.kernels[0].spec.inputs.pop()),
+        &|m| m.kernels[0].name = "k0; rm".into(),
+        // Sizes that overflow, alone and as bytes.
+        &|m| m.buffers[3].ty = TensorType::known(DType::F32, &[1 << 32, 1 << 32]),
+        &|m| m.buffers[3].ty = TensorType::known(DType::F32, &[1 << 62]),
+        &|m| m.buffers[3].ty = TensorType::known(DType::F32, &[1 << 62, 1 << 2, 0]),
+        // Launches.
+        &|m| m.kernels[0].grid = [0, 1, 1],
+        &|m| m.kernels[0].grid = [5, 1, 1],
+        &|m| m.kernels[0].grid = [u32::MAX; 3],
+        &|m| m.kernels[0].block = [1025, 1, 1],
+        &|m| m.kernels[0].block = [32, 32, 2],
+        &|m| m.kernels[0].shared_bytes = 1 << 20,
+        // Steps on the host.
+        &|m| m.buffers[4].ty = TensorType::known(DType::F32, &[5]),
+        &|m| m.buffers[4].ty = TensorType::known(DType::F64, &[4]),
+        &|m| m.inputs.push(BufferPort { name: "x".into(), buffer: 4 }),
+        &|m| m.vocabulary.outputs.push("y".into()),
+    ];
+    for (i, lie) in lies.iter().enumerate() {
+        assert_eq!(with(lie), "E0605", "lie {i}");
+    }
+}
+
+#[test]
+fn what_people_edit_runs_only_when_they_say_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = |what: &str| {
+        let d = Artifact::load(dir.path(), None).err().unwrap_or_else(|| panic!("{what} is accepted"));
+        assert!(d.code == "E0605" && d.to_string().contains("--allow-edited"), "{what}: {d}");
+        Artifact::load_edited(dir.path(), None).map(|a| a.edited).map_err(|d| d.code)
+    };
+    // Another constant, with all that it is consistent: only the hash tells.
+    let mut m = manifest();
+    m.kernels[0].predicted_ns = 1.5.into();
+    write(dir.path(), &manifest());
+    std::fs::write(dir.path().join(MANIFEST), serde_json::to_string(&m).unwrap()).unwrap();
+    assert_eq!(refused("an edited manifest"), Ok(vec![MANIFEST.to_string()]));
+    write(dir.path(), &manifest());
+    std::fs::remove_file(dir.path().join(MANIFEST_HASH)).unwrap();
+    assert_eq!(refused("a manifest without a hash"), Ok(vec![MANIFEST.to_string()]));
+    write(dir.path(), &manifest());
+    std::fs::write(dir.path().join("kernels/k0.ptx"), "// edited").unwrap();
+    assert_eq!(refused("an edited kernel"), Ok(vec!["kernels/k0.ptx".to_string()]));
+    // An edit does not switch the checks off, nor those of weights.
+    m.kernels[0].grid = [0; 3];
+    std::fs::write(dir.path().join(MANIFEST), serde_json::to_string(&m).unwrap()).unwrap();
+    assert_eq!(Artifact::load_edited(dir.path(), None).err().unwrap().code, "E0605");
+    write(dir.path(), &manifest());
+    std::fs::write(dir.path().join("w.bin"), [0u8; 20]).unwrap();
+    let a = Artifact::load_edited(dir.path(), None).unwrap();
+    assert_eq!(Runner::new(a, device::open("interp").unwrap()).err().unwrap().code, "E0607");
+}
+
+#[cfg(unix)]
+#[test]
+fn weights_cut_short_and_pipes_are_errors() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), &manifest());
+    let a = Artifact::load(dir.path(), None).unwrap();
+    std::fs::File::options().write(true).open(dir.path().join("w.bin")).unwrap().set_len(8).unwrap();
+    let d = Runner::new(a, device::open("interp").unwrap()).err().unwrap();
+    assert!(d.code == "E0101" && d.to_string().contains("cut short"), "{d}");
+    for name in [MANIFEST, "kernels/k0.ptx", "w.bin"] {
+        write(dir.path(), &manifest());
+        let path = dir.path().join(name);
+        std::fs::remove_file(&path).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+        assert_eq!(Artifact::load(dir.path(), None).err().unwrap().code, "E0101", "{name}");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert_eq!(Artifact::load(dir.path(), None).err().unwrap().code, "E0101", "{name}");
+        std::fs::remove_dir(&path).unwrap();
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_link_out_of_the_artifact_is_refused() {
@@ -162,7 +278,7 @@ fn damaged_manifests_are_told() {
     let path = dir.path().join("manifest.json");
     let whole = std::fs::read(&path).unwrap();
     for cut in [0, 1, whole.len() / 2, whole.len() - 1] {
-        std::fs::write(&path, &whole[..cut]).unwrap();
+        write_manifest(dir.path(), &whole[..cut]);
         assert_eq!(Artifact::load(dir.path(), None).err().unwrap().code, "E0605");
     }
 }

@@ -152,7 +152,7 @@ pub(super) fn read_raw(f: &mut Fun, b: &Buf, a: &Access, d: DType, index: &[Ix],
     let fill = |f: &mut Fun, v: Val, ok: Option<Val>| match ok {
         None => v,
         Some(p) => {
-            let x = raw_constant(f, d, a.fill);
+            let x = raw_constant(f, d, a.fill.0);
             f.select(p, v, x)
         }
     };

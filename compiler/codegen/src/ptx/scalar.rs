@@ -139,7 +139,7 @@ pub(super) fn expr(f: &mut Fun, e: &Expr, inputs: &[Val]) -> Val {
         let of = |i: usize| e.steps[i].1;
         let x = match *s {
             Step::Input(i) => inputs[i],
-            Step::Const(c) => constant(f, *d, c),
+            Step::Const(c) => constant(f, *d, c.0),
             Step::Unary(u, a) => {
                 let y = unary(f, u, v[a], of(a));
                 fit(f, y, *d)
@@ -166,7 +166,7 @@ pub(super) fn expr(f: &mut Fun, e: &Expr, inputs: &[Val]) -> Val {
 
 fn constant_of(e: &Expr, i: usize) -> Option<f64> {
     match e.steps[i].0 {
-        Step::Const(c) => Some(c),
+        Step::Const(c) => Some(c.0),
         Step::Cast(a) => constant_of(e, a),
         _ => None,
     }

@@ -349,7 +349,7 @@ fn infinities_pass_through_the_split() {
 /// A map of one expression over a list of numbers.
 fn map_spec(name: &str, e: Expr, inputs: &[(DType, usize)]) -> KernelSpec {
     let n = inputs[0].1;
-    let access = |buffer| Access { buffer, offset: 0, strides: vec![1], guards: vec![], fill: 0.0 };
+    let access = |buffer| Access { buffer, offset: 0, strides: vec![1], guards: vec![], fill: Default::default() };
     let out = e.dtype().unwrap();
     KernelSpec {
         name: name.into(),
@@ -622,7 +622,7 @@ fn random_rows() {
                 offset = -shift * strides[d];
             }
             inputs.push(TensorType::known(DType::F32, &[step as usize]));
-            loads.push(Load { access: Access { buffer: b, offset, strides, guards, fill: 0.25 }, dtype: DType::F32, per_row });
+            loads.push(Load { access: Access { buffer: b, offset, strides, guards, fill: 0.25.into() }, dtype: DType::F32, per_row });
         }
         let mut steps: Vec<RowStep> = vec![];
         let n = loads.len();
@@ -654,7 +654,7 @@ fn random_rows() {
             strides[d] = step;
             step *= over[d] as i64;
         }
-        let store = Access { buffer: 0, offset: 0, strides, guards: vec![], fill: 0.0 };
+        let store = Access { buffer: 0, offset: 0, strides, guards: vec![], fill: Default::default() };
         let spec = KernelSpec {
             name: format!("rows{case}"),
             inputs,

@@ -355,7 +355,7 @@ impl Emitter<'_> {
         for (s, d) in &e.steps {
             let new = match s {
                 Step::Input(i) => inputs[*i].clone(),
-                Step::Const(c) => Val::Const(*c),
+                Step::Const(c) => Val::Const(c.0),
                 s => match fold(s, *d, e, &v) {
                     Some(c) => Val::Const(c),
                     None => {
@@ -406,7 +406,7 @@ fn fold(s: &Step, d: DType, e: &Expr, v: &[Val]) -> Option<f64> {
     let mut at = vec![];
     for &o in &operands {
         let Val::Const(c) = v[o] else { return None };
-        one.steps.push((Step::Const(c), e.steps[o].1));
+        one.steps.push((Step::Const(c.into()), e.steps[o].1));
         at.push(one.steps.len() - 1);
     }
     one.steps.push((

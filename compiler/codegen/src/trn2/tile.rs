@@ -138,7 +138,7 @@ pub(crate) fn load(b: &mut Builder, hbm: &Tile, a: &Access, spans: &[Span], layo
         };
         let inside = |x: usize| (0..g.extent).contains(&(base.constant + coeff * x as i64));
         let Some(lo) = (0..len).find(|&x| inside(x)) else {
-            b.emit(Instr::new("memset").with("dst", tile).with("value", a.fill));
+            b.emit(Instr::new("memset").with("dst", tile).with("value", a.fill.0));
             return Ok(());
         };
         let n = (lo..len).take_while(|&x| inside(x)).count();
@@ -150,14 +150,14 @@ pub(crate) fn load(b: &mut Builder, hbm: &Tile, a: &Access, spans: &[Span], layo
             // Two guards may cut the same loop.
             let (start, end) = (slot[0].max(lo), (slot[0] + slot[1]).min(lo + n));
             if start >= end {
-                b.emit(Instr::new("memset").with("dst", tile).with("value", a.fill));
+                b.emit(Instr::new("memset").with("dst", tile).with("value", a.fill.0));
                 return Ok(());
             }
             *slot = [start, end - start];
         }
     }
     if partial {
-        b.emit(Instr::new("memset").with("dst", tile).with("value", a.fill));
+        b.emit(Instr::new("memset").with("dst", tile).with("value", a.fill.0));
     }
     let src = hbm_side(hbm, a, spans, layout, part, &boxes);
     let dst = tile_side(tile, spans, layout, part, &boxes);

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use tahoma_core::graph::{Graph, Node};
 use tahoma_core::{Diagnostic, Program, ValueId};
 
-/// Deepest nesting of branches and calls.
-const MAX_DEPTH: usize = 64;
+/// Deepest nesting of branches and calls: what the runtime takes.
+const MAX_DEPTH: usize = tahoma_runtime::artifact::MAX_DEPTH;
 
 /// Nodes that run together, by index, and the values they give.
 #[derive(Debug)]

@@ -29,10 +29,12 @@ impl Verdict {
 pub struct Census {
     pub elements: usize,
     /// Share of elements that are neither infinite nor NaN.
+    #[serde(with = "tahoma_core::float")]
     pub finite_share: f64,
     /// Different values, NaN left out.
     pub distinct: usize,
     /// Largest magnitude of a finite element.
+    #[serde(with = "tahoma_core::float")]
     pub largest: f64,
     /// Why agreement on this output would say nothing; empty if it would.
     pub vacuous: String,
@@ -77,6 +79,7 @@ pub struct Explained {
     /// Explained elements of which rounding leaves no digit.
     pub insignificant: usize,
     /// Largest distance from the f64 evaluation, in spreads (see [`super::rounding`]).
+    #[serde(with = "tahoma_core::float")]
     pub worst: f64,
 }
 

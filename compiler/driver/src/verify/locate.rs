@@ -1,12 +1,12 @@
 //! Where a stage went wrong: the first node of a program, or the first kernel of an artifact, that is not what it should be.
 
-use super::judge::{Rule, Verdict, judge};
+use super::judge::{OutputReport, Rule, Verdict, judge};
 use super::rounding::Bound;
 use crate::compare::compare;
 use crate::interp::inputs_of;
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use tahoma_core::artifact::{Manifest, PlanStep};
+use tahoma_core::artifact::{KernelDef, Manifest, PlanStep};
 use tahoma_core::eval::{Observe, Weights, run_watched};
 use tahoma_core::{DType, Diagnostic, Graph, Node, Origin, Program, Tensor, TensorType, kernel_eval};
 use tahoma_runtime::runner::match_inputs;
@@ -131,7 +131,9 @@ pub struct KernelCheck {
     pub kernel: String,
     pub verdict: Verdict,
     /// Largest |a − b|, and that as a share of the output's largest magnitude.
+    #[serde(with = "tahoma_core::float")]
     pub max_abs_err: f64,
+    #[serde(with = "tahoma_core::float")]
     pub of_largest: f64,
 }
 
@@ -144,22 +146,9 @@ pub(super) fn check_kernels(runner: &mut Runner, inputs: &[(String, Tensor)]) ->
         Some(&mut |step, ins, outs| {
             let PlanStep::Launch { kernel, .. } = step else { return Ok(()) };
             let k = &m.kernels[*kernel];
-            let meaning =
-                |ins: &[Tensor]| kernel_eval::eval(&k.spec, ins).map_err(|e| Diagnostic::error("E0901", format!("{}: {e}", k.name)));
-            let shaped: Vec<Tensor> = ins.iter().zip(&k.spec.inputs).map(|(t, ty)| reshaped(t, ty)).collect();
-            let want = meaning(&shaped)?;
             let mut check = KernelCheck { kernel: k.name.clone(), verdict: Verdict::Agrees, max_abs_err: 0.0, of_largest: 0.0 };
-            let mut moved: Option<Vec<Vec<Tensor>>> = None;
-            for (i, (g, w)) in outs.iter().zip(&want).enumerate() {
-                // How far the meaning itself moves when each float it reads does, in the 22nd bit.
-                let mut bound = |i: usize| {
-                    if moved.is_none() {
-                        let nudged = |s: u64| shaped.iter().map(|t| nudge(t, s)).collect::<Vec<_>>();
-                        moved = (0..NUDGES).map(|s| meaning(&nudged(s)).ok()).collect();
-                    }
-                    Some(scatter(w, moved.as_ref()?.iter().filter_map(|m| m.get(i))))
-                };
-                let r = judge(i, "", &reshaped(g, &w.ty()), w, &mut Rule { tolerance: None, bound: &mut bound });
+            let beside = beside_its_spec(k, ins, outs)?;
+            for (i, (r, w)) in beside.outputs.iter().zip(&beside.values.want).enumerate() {
                 let d = &r.difference;
                 let top = w.to_f64s().iter().filter(|v| v.is_finite()).fold(0.0f64, |m, v| m.max(v.abs()));
                 check.max_abs_err = check.max_abs_err.max(d.max_abs);
@@ -171,7 +160,7 @@ pub(super) fn check_kernels(runner: &mut Runner, inputs: &[(String, Tensor)]) ->
                         nodes: k.origin.leaves().iter().map(|o| o.to_string()).collect(),
                         detail: format!("output {i}: {}; by up to {:.3e}", r.why, d.max_abs),
                         kept: None,
-                        values: Values { inputs: shaped.clone(), got: outs.to_vec(), want: want.clone() },
+                        values: beside.values.clone(),
                     });
                 }
             }
@@ -180,6 +169,33 @@ pub(super) fn check_kernels(runner: &mut Runner, inputs: &[(String, Tensor)]) ->
         }),
     )?;
     Ok((checks, found))
+}
+
+/// A launch beside its meaning: a report for each output.
+pub(crate) struct Beside {
+    pub(crate) outputs: Vec<OutputReport>,
+    values: Values,
+}
+
+/// Judges a launch by the kernel's spec, on the inputs it got. E0605 for a spec that does not fit them.
+pub(crate) fn beside_its_spec(k: &KernelDef, ins: &[Tensor], outs: &[Tensor]) -> Result<Beside, Diagnostic> {
+    let meaning =
+        |ins: &[Tensor]| kernel_eval::eval(&k.spec, ins).map_err(|e| Diagnostic::error("E0605", format!("kernel {:?}: {e}", k.name)));
+    let inputs: Vec<Tensor> = ins.iter().zip(&k.spec.inputs).map(|(t, ty)| reshaped(t, ty)).collect();
+    let want = meaning(&inputs)?;
+    let got: Vec<Tensor> = outs.iter().zip(&want).map(|(g, w)| reshaped(g, &w.ty())).collect();
+    let mut moved: Option<Vec<Vec<Tensor>>> = None;
+    let mut outputs = vec![];
+    for (i, (g, w)) in got.iter().zip(&want).enumerate() {
+        // How far the meaning itself moves when each float it reads does, in the 22nd bit.
+        let mut bound = |i: usize| {
+            let nudged = |s: u64| inputs.iter().map(|t| nudge(t, s)).collect::<Vec<_>>();
+            let samples = moved.get_or_insert_with(|| (0..NUDGES).filter_map(|s| meaning(&nudged(s)).ok()).collect());
+            Some(scatter(w, samples.iter().filter_map(|m| m.get(i))))
+        };
+        outputs.push(judge(i, &format!("output {i}"), g, w, &mut Rule { tolerance: None, bound: &mut bound }));
+    }
+    Ok(Beside { outputs, values: Values { inputs, got, want } })
 }
 
 /// Runs of a kernel's meaning on moved inputs.

@@ -98,7 +98,7 @@ impl<'a> Match<'a> {
         if let Attr::Int(v) = self.attr(var)? { Some(*v) } else { None }
     }
     pub fn float(&self, var: &str) -> Option<f64> {
-        if let Attr::Float(v) = self.attr(var)? { Some(*v) } else { None }
+        if let Attr::Float(v) = self.attr(var)? { Some(v.0) } else { None }
     }
     pub fn bool(&self, var: &str) -> Option<bool> {
         if let Attr::Bool(v) = self.attr(var)? { Some(*v) } else { None }

@@ -119,7 +119,7 @@ impl Maker<'_> {
     }
     fn pad(&mut self, x: Id, low: Vec<i64>, high: Vec<i64>) -> Option<Id> {
         let none = vec![0; low.len()];
-        self.op("pad", &[x], vec![Attr::Ints(low), Attr::Ints(high), Attr::Ints(none), Attr::Float(0.0)])
+        self.op("pad", &[x], vec![Attr::Ints(low), Attr::Ints(high), Attr::Ints(none), Attr::from(0.0)])
     }
     fn conv(&mut self, x: Id, w: Id, like: &Conv, pads: Vec<i64>, groups: i64) -> Option<Id> {
         let attrs = vec![Attr::Ints(like.strides.clone()), Attr::Ints(pads), Attr::Ints(vec![1; 2]), Attr::Int(groups)];

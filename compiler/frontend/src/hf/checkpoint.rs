@@ -1,12 +1,12 @@
 //! The weights of a directory: one `model.safetensors`, or the shards that an index names.
 
+use crate::external;
+use crate::file::{self, Data, Readable};
 use crate::json::Json;
-use crate::safetensors::entries;
+use crate::safetensors::entries_of;
 use crate::store::Store;
-use crate::{external, map};
-use prost::bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use tahoma_core::{DType, Diagnostic, Diagnostics, Origin, TensorType};
 
@@ -23,15 +23,14 @@ impl Checkpoint {
         let mut c = Checkpoint { store: Store::default(), files: BTreeMap::new(), used: BTreeSet::new() };
         let (single, index) = (dir.join("model.safetensors"), dir.join("model.safetensors.index.json"));
         if single.is_file() {
-            let bytes = map::open(&single)?;
-            c.add("model.safetensors", single, bytes, None)?;
+            c.add("model.safetensors", file::open(&single)?, None)?;
             return Ok(c);
         }
         if !index.is_file() {
             return Err(missing(dir).into());
         }
         let bad = |why: String| Diagnostic::error("E0105", format!("model.safetensors.index.json: {why}"));
-        let json = Json::parse(&map::open(&index)?).map_err(bad)?;
+        let json = Json::parse(&file::read(&index)?).map_err(bad)?;
         let weights = json.get("weight_map").and_then(Json::object).ok_or_else(|| bad("has no weight_map".into()))?;
         let mut shards: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for (name, file) in weights {
@@ -39,14 +38,13 @@ impl Checkpoint {
             shards.entry(file.into()).or_default().insert(name.clone());
         }
         for (file, names) in shards {
-            let (path, bytes) = external::open_below(dir, &file)?;
-            c.add(&file, path, bytes, Some(&names))?;
+            c.add(&file, external::open_below(dir, &file)?, Some(&names))?;
         }
         Ok(c)
     }
     /// Adds a file's tensors; with an index, exactly those it lists for the file.
-    fn add(&mut self, file: &str, path: PathBuf, bytes: Bytes, listed: Option<&BTreeSet<String>>) -> Result<(), Diagnostic> {
-        let all = entries(file, &bytes)?;
+    fn add(&mut self, file: &str, open: Readable, listed: Option<&BTreeSet<String>>) -> Result<(), Diagnostic> {
+        let all = entries_of(file, &open)?;
         if let Some(names) = listed {
             let there: BTreeSet<String> = all.iter().map(|e| e.name.clone()).collect();
             if let Some(n) = names.difference(&there).next() {
@@ -56,11 +54,11 @@ impl Checkpoint {
                 return Err(Diagnostic::error("E0212", format!("{file} has a tensor {n:?} that the index does not list")));
             }
         }
-        self.store.add_file(path, bytes.clone());
+        let open = self.store.add_file(open);
         let name: Arc<str> = file.into();
         for e in all {
             self.files.insert(e.name.clone(), name.clone());
-            self.store.insert(&e.name, e.dtype, e.dims, bytes.slice(e.offset..e.offset + e.len));
+            self.store.insert(&e.name, e.dtype, e.dims, Data::File { file: open.clone(), offset: e.offset as u64, len: e.len });
         }
         Ok(())
     }

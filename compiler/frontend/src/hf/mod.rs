@@ -6,7 +6,7 @@ pub(crate) mod blocks;
 pub(crate) mod checkpoint;
 pub(crate) mod config;
 
-use crate::{Imported, map};
+use crate::{Imported, file};
 use blocks::Net;
 use checkpoint::Checkpoint;
 use config::Config;
@@ -60,7 +60,7 @@ static IGNORABLE: &[&str] = &[
 /// Imports a model directory.
 pub fn import_hf(dir: &Path, options: &HfOptions) -> Result<Imported, Diagnostics> {
     let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| "model".into());
-    let config = map::open(&dir.join("config.json"))
+    let config = file::read(&dir.join("config.json"))
         .map_err(|d| d.note("a Hugging Face model is a directory with config.json and model.safetensors"))?;
     let mut config = Config::parse(&config)?;
     if config.has("auto_map") {

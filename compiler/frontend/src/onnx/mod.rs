@@ -23,7 +23,7 @@ mod schema_table;
 mod symbols;
 pub(crate) mod text;
 
-use crate::{Budget, Imported, map, proto};
+use crate::{Budget, Imported, file, proto};
 use importer::Importer;
 use prost::bytes::Bytes;
 use std::collections::BTreeMap;
@@ -52,7 +52,7 @@ pub struct ImportOptions {
 /// Imports an ONNX file.
 pub fn import_onnx(path: &Path, options: &ImportOptions) -> Result<Imported, Diagnostics> {
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| path.display().to_string());
-    let bytes = map::open(path)?;
+    let bytes = file::read(path)?;
     // An empty parent is the working directory.
     let base = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     import(&name, Some((path.to_path_buf(), base.to_path_buf())), bytes, options)
@@ -72,10 +72,10 @@ fn import(name: &str, file: Option<(PathBuf, PathBuf)>, bytes: Bytes, options: &
     let model = proto::decode_model(name, bytes.clone())?;
     let mut importer = Importer::new(name, &model, options);
     if let Some((path, base)) = file {
-        importer.store.add_file(path, bytes);
+        importer.store.set_model(path, bytes);
         importer.base = Some(base);
     } else {
-        importer.store.add_file(PathBuf::from(name), bytes);
+        importer.store.set_model(PathBuf::from(name), bytes);
     }
     importer.run()
 }

@@ -45,7 +45,7 @@ impl Former<'_> {
             step *= n as i64;
         }
         let strides = (0..self.vars.len()).map(|v| at.coeff(v)).collect();
-        Ok(Access { buffer: i, offset: at.offset, strides, guards: vec![], fill: 0.0 })
+        Ok(Access { buffer: i, offset: at.offset, strides, guards: vec![], fill: Float(0.0) })
     }
 
     pub(super) fn spec(&self, name: &str, body: Body) -> KernelSpec {
@@ -240,7 +240,7 @@ impl Former<'_> {
                     args.push(v);
                     e.push(Step::Input(args.len() - 1), d)
                 }
-                None => e.push(Step::Const(0.0), d),
+                None => e.push(Step::Const(Float(0.0)), d),
             },
         }
     }

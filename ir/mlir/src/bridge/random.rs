@@ -91,11 +91,11 @@ impl Random {
         let n = self.below(4);
         match t {
             AttrType::Int => Attr::Int(self.int()),
-            AttrType::Float => Attr::Float(self.float()),
+            AttrType::Float => Attr::from(self.float()),
             AttrType::Bool => Attr::Bool(self.below(2) == 0),
             AttrType::Str => Attr::Str(self.name().into()),
             AttrType::Ints => Attr::Ints((0..n).map(|_| self.int()).collect()),
-            AttrType::Floats => Attr::Floats((0..n).map(|_| self.float()).collect()),
+            AttrType::Floats => Attr::from((0..n).map(|_| self.float()).collect::<Vec<f64>>()),
             AttrType::DType => Attr::DType(self.dtype()),
             AttrType::Tensor => Attr::from(self.tensor()),
             AttrType::Func => Attr::Func(format!("f{}", self.name()).into()),

@@ -74,7 +74,7 @@ fn drawn(cx: &mut Context, dims: &[usize], next: &mut dyn FnMut() -> f64) -> R<V
     let count = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MOST);
     let count = count.ok_or_else(|| OpError::new("E0107", format!("asks for {dims:?} random numbers, more than {MOST}")))?;
     let bytes = Bytes::from((0..count).flat_map(|_| next().to_le_bytes()).collect::<Vec<u8>>());
-    match cx.imp.raw_value(RawTensor { dtype: DType::F64, dims: dims.to_vec(), bytes }, "random") {
+    match cx.imp.raw_value(RawTensor { dtype: DType::F64, dims: dims.to_vec(), bytes: bytes.into() }, "random") {
         Ok(Slot::Value(v)) => Ok(v),
         _ => Err(OpError::new("E0901", "random numbers could not be kept")),
     }

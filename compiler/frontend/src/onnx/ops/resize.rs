@@ -346,7 +346,7 @@ fn along(cx: &mut Context, v: V, a: usize, axis: &Axis, rows: &[Vec<(i64, f64)>]
     let wide = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
     let bytes = Bytes::from(matrix.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>());
     let name = format!("resize_{}_{}", axis.from, axis.to);
-    let raw = RawTensor { dtype: DType::F32, dims: vec![axis.from, axis.to], bytes };
+    let raw = RawTensor { dtype: DType::F32, dims: vec![axis.from, axis.to], bytes: bytes.into() };
     let m = match cx.imp.raw_value(raw, &name) {
         Ok(Slot::Value(m)) => m,
         _ => return Err(OpError::new("E0901", "interpolation weights could not be kept")),

@@ -20,7 +20,7 @@ pub(super) static ROWS: &[Row] = &[
 /// A float tensor computed here: inline if small, else a weight in memory.
 fn table(cx: &mut Context, dims: &[usize], data: Vec<f32>, name: &str) -> R<V> {
     let bytes = Bytes::from(data.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>());
-    match cx.imp.raw_value(RawTensor { dtype: DType::F32, dims: dims.to_vec(), bytes }, name) {
+    match cx.imp.raw_value(RawTensor { dtype: DType::F32, dims: dims.to_vec(), bytes: bytes.into() }, name) {
         Ok(Slot::Value(v)) => Ok(v),
         _ => Err(OpError::new("E0901", "a table could not be kept")),
     }

@@ -1,26 +1,27 @@
-//! Our half of verification: what MLIR cannot know of `ml` ops, because IRDL has no shape logic.
+//! Whether a program is sound: what the compiler asks of a module that it reads (MLIR cannot know it of `ml` ops, because IRDL has no
+//! shape logic), and the runtime of the functions in an artifact.
 //!
 //! ```text
 //! every op:    operands made before, signature of the row, number types the row takes, result types = OpDef::infer
 //! calls, ifs:  the function exists, takes these operands, gives these results; no function reaches itself
 //! ```
 
+use crate::graph::check_signature;
+use crate::op::{Fresh, InferArgs, Results};
+use crate::{Attr, DType, Diagnostic, Diagnostics, Dim, Graph, Kind, Node, Origin, Program, Tensor, TensorType, ValueId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use tahoma_core::graph::check_signature;
-use tahoma_core::op::{Fresh, InferArgs, Results};
-use tahoma_core::{Attr, DType, Diagnostic, Diagnostics, Dim, Graph, Kind, Node, Origin, Program, Tensor, TensorType, ValueId};
 
 /// Places in a text for nodes without an origin: function and index of the node, to `file:line:column`.
-pub(crate) type Places = HashMap<(String, usize), String>;
+pub type Places = HashMap<(String, usize), String>;
 
 /// Checks a program. Errors: E0902 for each problem, with the origin of its op.
 pub fn verify_program(program: &Program) -> Result<(), Diagnostics> {
-    verify(program, &Places::new())
+    verify_placed(program, &Places::new())
 }
 
 /// [`verify_program`]; problems of nodes without an origin name their place.
-pub(crate) fn verify(program: &Program, places: &Places) -> Result<(), Diagnostics> {
+pub fn verify_placed(program: &Program, places: &Places) -> Result<(), Diagnostics> {
     let mut problems = Diagnostics::default();
     for (name, g) in &program.functions {
         if *name != g.name {
@@ -91,7 +92,7 @@ fn make(made: &mut [bool], v: ValueId) -> Result<(), String> {
 }
 
 /// Whether one could be the other: equal where both extents are numbers.
-fn fits(a: &TensorType, b: &TensorType) -> bool {
+pub fn fits(a: &TensorType, b: &TensorType) -> bool {
     let same = |(p, q): (&Dim, &Dim)| p.known().is_none() || q.known().is_none() || p == q;
     a.dtype == b.dtype && a.rank() == b.rank() && a.shape.0.iter().zip(&b.shape.0).all(same)
 }
@@ -102,9 +103,22 @@ fn list<'a>(types: impl IntoIterator<Item = &'a TensorType>) -> String {
 }
 
 fn node(program: &Program, g: &Graph, n: &Node, constants: &HashMap<ValueId, &Arc<Tensor>>) -> Result<(), Diagnostic> {
-    check_signature(n.op.0, n.operands.len(), &n.attrs).map_err(|e| fault(e.message))?;
     let operands: Vec<TensorType> = n.operands.iter().map(|&v| g.ty(v).clone()).collect();
     let results: Vec<&TensorType> = n.results.iter().map(|&v| g.ty(v)).collect();
+    let known: Vec<Option<&Tensor>> = n.operands.iter().map(|v| constants.get(v).map(|t| &***t)).collect();
+    verify_node(program, n, &operands, &results, &known)
+}
+
+/// Checks one op on operands and results of these types; `known` are the operands that are constants. Functions that the op names are
+/// those of `program`. E0902; E0209 where the result's type depends on values that are not known.
+pub fn verify_node(
+    program: &Program,
+    n: &Node,
+    operands: &[TensorType],
+    results: &[&TensorType],
+    known: &[Option<&Tensor>],
+) -> Result<(), Diagnostic> {
+    check_signature(n.op.0, operands.len(), &n.attrs).map_err(|e| fault(e.message))?;
     for (i, t) in operands.iter().enumerate() {
         let def = &n.op.operands[i.min(n.op.operands.len() - 1)];
         if !def.types.has(t.dtype) {
@@ -120,16 +134,18 @@ fn node(program: &Program, g: &Graph, n: &Node, constants: &HashMap<ValueId, &Ar
         return Err(fault(format!("ml.{} gives {want} results, but {} are named", n.op.name, results.len())));
     }
     if matches!(n.op.kind, Kind::Structure) {
-        return calls(program, n, &operands, &results);
+        return calls(program, n, operands, results);
     }
     if n.op.name == "weight" {
         // Its type comes from the weight store, which is not part of a program.
         return Ok(());
     }
-    let known: Vec<Option<&Tensor>> = n.operands.iter().map(|v| constants.get(v).map(|t| &***t)).collect();
-    let args = InferArgs { operands: &operands, attrs: &n.attrs, consts: &known, fresh: Fresh("?", 0) };
+    let args = InferArgs { operands, attrs: &n.attrs, consts: known, fresh: Fresh("?", 0) };
     let want = (n.op.infer)(&args).map_err(|e| {
         let mut d = fault(format!("ml.{}: {}", n.op.name, e.message));
+        if e.code == "E0209" {
+            d.code = e.code.into();
+        }
         for (i, t) in operands.iter().enumerate() {
             let name = n.op.operands[i.min(n.op.operands.len() - 1)].name;
             let mark = e.marks.iter().find(|m| m.0 == i).map(|m| m.1.clone()).unwrap_or_default();
@@ -138,10 +154,10 @@ fn node(program: &Program, g: &Graph, n: &Node, constants: &HashMap<ValueId, &Ar
         d.notes.extend(e.notes);
         d
     })?;
-    if want.len() == results.len() && want.iter().zip(&results).all(|(w, h)| fits(w, h)) {
+    if want.len() == results.len() && want.iter().zip(results).all(|(w, h)| fits(w, h)) {
         return Ok(());
     }
-    Err(fault(format!("ml.{} gives {}, but its type says {}", n.op.name, list(&want), list(results))))
+    Err(fault(format!("ml.{} gives {}, but its type says {}", n.op.name, list(&want), list(results.iter().copied()))))
 }
 
 /// The functions a node names, with the name of the attribute.
@@ -163,9 +179,8 @@ fn calls(program: &Program, n: &Node, operands: &[TensorType], results: &[&Tenso
         if !matches!(key, "callee" | "then" | "else" | "body") {
             continue;
         }
-        let types = |ports: &[tahoma_core::Port]| -> Option<Vec<TensorType>> {
-            ports.iter().map(|p| f.types.get(p.value.index()).cloned()).collect()
-        };
+        let types =
+            |ports: &[crate::Port]| -> Option<Vec<TensorType>> { ports.iter().map(|p| f.types.get(p.value.index()).cloned()).collect() };
         let (Some(takes), Some(gives)) = (types(&f.inputs), types(&f.outputs)) else {
             // The function itself is refused for this.
             continue;
@@ -226,6 +241,3 @@ fn circle(program: &Program) -> Option<Vec<String>> {
     }
     None
 }
-
-#[cfg(test)]
-mod tests;
