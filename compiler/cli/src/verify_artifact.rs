@@ -1,8 +1,8 @@
 //! `tahoma verify ARTIFACT`: each kernel beside its spec, and the outputs beside the model's.
 
+use crate::Exit;
 use crate::args::Verify;
 use crate::util::{self, print, print_json};
-use crate::Exit;
 use crate::verify::{exit, word};
 use serde_json::json;
 use tahoma::Diagnostic;
