@@ -5,4 +5,5 @@ mod block;
 mod branch;
 mod conformance;
 mod explain;
+mod kit;
 mod models;

@@ -1,5 +1,7 @@
 //! What the tests of the whole share: the real models that set-up prepared, and their oracles.
 
+pub mod kit;
+
 use std::path::PathBuf;
 use tahoma::{Tensor, npy};
 

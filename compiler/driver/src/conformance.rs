@@ -34,8 +34,10 @@ pub struct Case {
     pub status: Status,
     pub detail: String,
     /// Over all outputs and data sets; null where nothing was compared.
+    #[serde(with = "tahoma_core::float")]
     pub max_abs_err: Option<f64>,
     /// Share of the flops on the device; null for the interpreter.
+    #[serde(with = "tahoma_core::float")]
     pub on_device_share: Option<f64>,
     /// Operators of the graph with their versions: `Conv-11`.
     pub operators: Vec<String>,

@@ -26,8 +26,10 @@ pub struct Alternative {
     /// `kernel: matmul add` or `host: softmax`.
     pub what: String,
     /// Time of this alone.
+    #[serde(with = "tahoma_core::float")]
     pub ns: f64,
     /// By how much the whole program is slower with it, all else chosen anew around it.
+    #[serde(with = "tahoma_core::float")]
     pub slower_ns: f64,
 }
 
@@ -52,6 +54,7 @@ pub struct Kernel {
     pub ops: String,
     pub inputs: Vec<String>,
     pub outputs: Vec<String>,
+    #[serde(with = "tahoma_core::float")]
     pub predicted_ns: f64,
     /// Nodes of the model behind each call.
     pub calls: Vec<Vec<String>>,
@@ -66,8 +69,11 @@ pub struct Kernel {
 /// Explanations of a whole program, or of one kernel.
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
+    #[serde(with = "tahoma_core::float")]
     pub chosen_ns: f64,
+    #[serde(with = "tahoma_core::float")]
     pub greedy_ns: f64,
+    #[serde(with = "tahoma_core::float")]
     pub unfused_ns: f64,
     pub e_nodes: usize,
     pub e_classes: usize,

@@ -32,6 +32,7 @@ pub struct StepCheck {
     pub rule: String,
     pub class: Numerics,
     /// Largest |a − b| between the expression before the step and after it.
+    #[serde(with = "tahoma_core::float")]
     pub largest: f64,
     pub agree: bool,
 }

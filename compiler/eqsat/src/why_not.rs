@@ -51,9 +51,31 @@ pub enum Verdict {
     /// They are one kernel.
     Together { kernel: String, ops: String },
     /// A kernel of both costs more, or as much.
-    CostsMore { ops: String, kernel_ns: f64, program_ns: f64, chosen_ns: f64, more_ns: f64, percent: f64 },
+    CostsMore {
+        ops: String,
+        #[serde(with = "tahoma_core::float")]
+        kernel_ns: f64,
+        #[serde(with = "tahoma_core::float")]
+        program_ns: f64,
+        #[serde(with = "tahoma_core::float")]
+        chosen_ns: f64,
+        #[serde(with = "tahoma_core::float")]
+        more_ns: f64,
+        #[serde(with = "tahoma_core::float")]
+        percent: f64,
+    },
     /// A kernel of both would cost less: the search does not look for such kernels, or extraction ended before it found this one.
-    Missed { ops: String, kernel_ns: f64, program_ns: f64, chosen_ns: f64, less_ns: f64 },
+    Missed {
+        ops: String,
+        #[serde(with = "tahoma_core::float")]
+        kernel_ns: f64,
+        #[serde(with = "tahoma_core::float")]
+        program_ns: f64,
+        #[serde(with = "tahoma_core::float")]
+        chosen_ns: f64,
+        #[serde(with = "tahoma_core::float")]
+        less_ns: f64,
+    },
     /// The group is no kernel.
     NoKernel { ops: String, reason: String },
     /// They share no result.

@@ -35,7 +35,7 @@ pub static CODES: &[CodeDef] = codes! {
     "E0602" "input has the wrong type or shape" "The array given does not have the type or shape of the graph input.";
     "E0603" "kernel fault" "A kernel broke a rule of its machine, as a simulator, the emulator or the device's driver says. This is a fault of the compiler, not of the model: please report it with the artifact.";
     "E0604" "device not available" "The driver or the device is not present on this machine.";
-    "E0605" "artifact is malformed" "The folder is not an artifact of this version, or a file in it does not match its hash.";
+    "E0605" "artifact is malformed" "The folder is not an artifact of this version; or a file in it does not match its hash (tahoma run --allow-edited runs what people changed, tahoma verify ARTIFACT checks it); or the manifest is not consistent in itself: what kernels read and write, the order of steps, every type and every size are proved before anything is loaded.";
     "E0606" "evaluation failed" "An op could not be evaluated on these values; the message says why.";
     "E0607" "weights changed" "A weight file differs from the one the model was compiled with.";
     "E0608" "results differ" "A stage or a device gave another answer than the reference interpreter, beyond the stated tolerance.";

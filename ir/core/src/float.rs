@@ -8,8 +8,8 @@
 //! ```
 //!
 //! serde_json writes a plain `f64` that is not finite as `null`, which reads back as nothing at all. So no type that is written has a
-//! plain float: it has a [`Float`], or names this module with `#[serde(with)]` (`serialize_with` where it is only written). A test
-//! over the sources holds that.
+//! plain float: it has a [`Float`], or names this module with `#[serde(with = "tahoma_core::float")]`. A test over the sources holds
+//! that.
 
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -60,31 +60,99 @@ impl fmt::Display for Float {
 }
 impl Serialize for Float {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        serialize(&self.0, s)
+        self.0.write(s)
     }
 }
 impl<'de> Deserialize<'de> for Float {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Float, D::Error> {
-        deserialize(d).map(Float)
+        f64::read(d).map(Float)
     }
 }
 
-/// For `#[serde(with = "tahoma_core::float")]` on an `f64`.
-pub fn serialize<S: Serializer>(v: &f64, s: S) -> Result<S::Ok, S::Error> {
+/// What `#[serde(with = "tahoma_core::float")]` may stand on: floats, and options, lists and named lists of them.
+pub trait Exact: Sized {
+    fn write<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error>;
+    fn read<'de, D: Deserializer<'de>>(d: D) -> Result<Self, D::Error>;
+}
+
+/// For `#[serde(with = "tahoma_core::float")]`.
+pub fn serialize<T: Exact, S: Serializer>(v: &T, s: S) -> Result<S::Ok, S::Error> {
+    v.write(s)
+}
+
+/// For `#[serde(with = "tahoma_core::float")]`.
+pub fn deserialize<'de, T: Exact, D: Deserializer<'de>>(d: D) -> Result<T, D::Error> {
+    T::read(d)
+}
+
+struct Written<'a, T>(&'a T);
+struct Found<T>(T);
+
+impl<T: Exact> Serialize for Written<'_, T> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        self.0.write(s)
+    }
+}
+impl<'de, T: Exact> Deserialize<'de> for Found<T> {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Found<T>, D::Error> {
+        T::read(d).map(Found)
+    }
+}
+
+impl Exact for f64 {
+    fn write<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        write(*self, s)
+    }
+    fn read<'de, D: Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
+        d.deserialize_any(Read)
+    }
+}
+impl<T: Exact> Exact for Option<T> {
+    fn write<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        self.as_ref().map(Written).serialize(s)
+    }
+    fn read<'de, D: Deserializer<'de>>(d: D) -> Result<Option<T>, D::Error> {
+        Ok(Option::<Found<T>>::deserialize(d)?.map(|f| f.0))
+    }
+}
+impl<T: Exact> Exact for Vec<T> {
+    fn write<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_seq(self.iter().map(Written))
+    }
+    fn read<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<T>, D::Error> {
+        Ok(Vec::<Found<T>>::deserialize(d)?.into_iter().map(|f| f.0).collect())
+    }
+}
+impl<T: Exact, const N: usize> Exact for [T; N] {
+    fn write<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_seq(self.iter().map(Written))
+    }
+    fn read<'de, D: Deserializer<'de>>(d: D) -> Result<[T; N], D::Error> {
+        let all = Vec::<T>::read(d)?;
+        let n = all.len();
+        all.try_into().map_err(|_| D::Error::invalid_length(n, &"another number of floats"))
+    }
+}
+impl<T: Exact> Exact for (String, T) {
+    fn write<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        (&self.0, Written(&self.1)).serialize(s)
+    }
+    fn read<'de, D: Deserializer<'de>>(d: D) -> Result<(String, T), D::Error> {
+        let (name, f) = <(String, Found<T>)>::deserialize(d)?;
+        Ok((name, f.0))
+    }
+}
+
+fn write<S: Serializer>(v: f64, s: S) -> Result<S::Ok, S::Error> {
     if v.is_finite() {
-        s.serialize_f64(*v)
+        s.serialize_f64(v)
     } else if !v.is_nan() {
-        s.serialize_str(if *v > 0.0 { "inf" } else { "-inf" })
+        s.serialize_str(if v > 0.0 { "inf" } else { "-inf" })
     } else if v.to_bits() == f64::NAN.to_bits() {
         s.serialize_str("nan")
     } else {
         s.serialize_str(&format!("nan:{:016x}", v.to_bits()))
     }
-}
-
-/// For `#[serde(with = "tahoma_core::float")]` on an `f64`.
-pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
-    d.deserialize_any(Read)
 }
 
 struct Read;
@@ -162,6 +230,30 @@ mod tests {
             let v = f64::from_bits(state ^ state >> 29);
             assert_eq!(round(v), v.to_bits(), "{v:?}");
         }
+    }
+
+    #[test]
+    fn lists_and_options_of_floats_read_back() {
+        #[derive(Serialize, Deserialize)]
+        struct All {
+            #[serde(with = "crate::float")]
+            one: f64,
+            #[serde(with = "crate::float")]
+            none: Option<f64>,
+            #[serde(with = "crate::float")]
+            some: Option<f64>,
+            #[serde(with = "crate::float")]
+            pair: Option<[f64; 2]>,
+            #[serde(with = "crate::float")]
+            named: Vec<(String, f64)>,
+        }
+        let inf = f64::INFINITY;
+        let all = All { one: -inf, none: None, some: Some(inf), pair: Some([inf, -0.0]), named: vec![("a".into(), f64::NAN)] };
+        let text = serde_json::to_string(&all).unwrap();
+        assert_eq!(text, r#"{"one":"-inf","none":null,"some":"inf","pair":["inf",-0.0],"named":[["a","nan"]]}"#);
+        let back: All = serde_json::from_str(&text).unwrap();
+        assert!(back.one == -inf && back.none.is_none() && back.some == Some(inf) && back.pair == Some([inf, 0.0]));
+        assert!(back.named[0].1.is_nan() && serde_json::from_str::<All>(&text.replace(r#""inf",-0.0"#, "1,2,3")).is_err());
     }
 
     #[test]

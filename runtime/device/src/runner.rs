@@ -28,8 +28,10 @@ pub struct RunReport {
     pub host_ns: u64,
     pub launch_ns: u64,
     /// Sum over launches of what the device says it took (predicted by simulators); 0 if it does not say.
+    #[serde(with = "tahoma_core::float")]
     pub device_ns: f64,
     /// From before the first launch to after the last, by the device's clock; 0 if it has none.
+    #[serde(with = "tahoma_core::float")]
     pub device_span_ns: f64,
     pub launches: u64,
     pub uploaded_bytes: u64,
@@ -46,6 +48,7 @@ pub struct RunReport {
 pub struct KernelReport {
     pub name: String,
     pub launches: u64,
+    #[serde(with = "tahoma_core::float")]
     pub device_ns: f64,
     pub wall_ns: u64,
     pub instructions: u64,

@@ -69,7 +69,13 @@ pub enum Value {
     /// A `.npy` file in the kit; the type says what raw elements are.
     File { path: String, dtype: DType },
     /// Uniform in (-scale, scale): see [`crate::worker::drawn`].
-    Drawn { dtype: DType, shape: Vec<usize>, seed: u64, scale: f64 },
+    Drawn {
+        dtype: DType,
+        shape: Vec<usize>,
+        seed: u64,
+        #[serde(with = "tahoma_core::float")]
+        scale: f64,
+    },
 }
 
 /// An output: |got − want| <= atol + rtol·|want| for every element.
@@ -78,7 +84,9 @@ pub struct Expected {
     pub name: String,
     pub path: String,
     pub dtype: DType,
+    #[serde(with = "tahoma_core::float")]
     pub atol: f64,
+    #[serde(with = "tahoma_core::float")]
     pub rtol: f64,
 }
 
@@ -107,17 +115,23 @@ pub struct Outcome {
     pub detail: String,
     pub launches: u64,
     /// Largest |got − want| over all outputs, as a share of what is allowed; above 1 is a difference.
+    #[serde(with = "tahoma_core::float")]
     pub of_allowed: f64,
+    #[serde(with = "tahoma_core::float")]
     pub max_abs: f64,
     /// Loading kernels and weights, milliseconds.
+    #[serde(with = "tahoma_core::float")]
     pub load_ms: f64,
     /// Runs that were timed, after the one that was compared.
     pub runs: usize,
     /// Microseconds of one run, the least and the median: by the card's clock from the first launch to the last, and by the host's
     /// clock, copies included.
+    #[serde(with = "tahoma_core::float")]
     pub device_us: [f64; 2],
+    #[serde(with = "tahoma_core::float")]
     pub wall_us: [f64; 2],
     /// Microseconds of each kernel in the fastest run.
+    #[serde(with = "tahoma_core::float")]
     pub kernels: Vec<(String, f64)>,
 }
 

@@ -18,6 +18,7 @@ pub struct Results {
     pub card: Card,
     pub target: String,
     /// What the whole took.
+    #[serde(with = "tahoma_core::float")]
     pub seconds: f64,
     pub totals: BTreeMap<String, usize>,
     pub cases: Vec<Outcome>,

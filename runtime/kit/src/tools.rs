@@ -32,9 +32,12 @@ impl Check {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TorchRow {
     pub name: String,
+    #[serde(with = "tahoma_core::float")]
     pub eager_us: Option<[f64; 2]>,
+    #[serde(with = "tahoma_core::float")]
     pub compiled_us: Option<[f64; 2]>,
     /// Largest distance of torch's result from the expected one.
+    #[serde(with = "tahoma_core::float")]
     pub max_abs: Option<f64>,
     /// What went wrong, if something did.
     pub note: String,

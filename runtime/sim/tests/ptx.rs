@@ -727,3 +727,31 @@ mod mma {
         }
     }
 }
+
+/// PTX 7.0, which sm_80 needs, has no sink `_`: LLVM declares a register for the half it does not want, in a block of its own.
+#[test]
+fn a_register_of_a_block_needs_no_percent_sign() {
+    let text = |second: &str| {
+        format!(
+            ".version 7.0\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 p) {{
+  .reg .b16 %rs<3>;
+  .reg .b32 %r<3>;
+  .reg .b64 %rd<2>;
+  ld.param.b64 %rd1, [p];
+  ld.global.b32 %r1, [%rd1];
+  {{ .reg .b16 tmp; mov.b32 {{%rs1, tmp}}, %r1; }}
+  {{ .reg .{second} tmp; mov.b32 {{tmp, %rs2}}, %r1; }}
+  mov.b32 %r2, {{%rs2, %rs1}};
+  st.global.b32 [%rd1], %r2;
+  ret;
+}}"
+        )
+    };
+    let m = Module::parse(&text("b16"), "k.ptx").unwrap();
+    let mut mem = Memory::new();
+    let p = mem.alloc("p", 4).unwrap();
+    mem.write(p, &[1, 2, 3, 4]).unwrap();
+    launch(&m, "k", [1; 3], [1; 3], 0, &[Arg::Ptr(p)], &mut mem, &Options::default()).unwrap();
+    assert_eq!(mem.read(p, 4).unwrap(), &[3, 4, 1, 2]);
+    assert!(Module::parse(&text("b32"), "k.ptx").unwrap_err().to_string().contains("of another size"));
+}

@@ -8,6 +8,7 @@ mod bench_import;
 mod bench_interp;
 mod demo;
 mod fuzz;
+mod gpu_kit;
 mod setup;
 mod shell;
 mod test;
@@ -24,6 +25,7 @@ Commands:
   demo    Set up, build, then compile a text recogniser for Trainium2 and Hopper, verify both and read a line of text
   bench   Set up, build, then time compiling and interpreting the real models and write tests/benchmarks.md
   fuzz    [SECONDS]  Set up, then fuzz the ONNX reader on all cores, for 600 s if not told
+  gpu-kit [--check] [FOLDER]  Set up, build, then make a folder that checks and times kernels on a machine with a GPU
   test    Set up, then run formatting, lints and all tests
 
 Examples:
@@ -40,6 +42,11 @@ fn main() -> ExitCode {
         ["bench"] => setup::run().and_then(|()| bench::run()),
         ["fuzz"] => setup::run().and_then(|()| fuzz::run(600)),
         ["fuzz", seconds] if seconds.parse::<u64>().is_ok() => setup::run().and_then(|()| fuzz::run(seconds.parse().unwrap_or(600))),
+        ["gpu-kit", "help" | "--help" | "-h"] => {
+            print!("{}", gpu_kit::HELP);
+            Ok(())
+        }
+        ["gpu-kit", rest @ ..] => setup::run().and_then(|()| gpu_kit::run(rest)),
         ["test"] => setup::run().and_then(|()| test::run()),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");

@@ -204,7 +204,7 @@ fn no_type_that_is_written_has_a_plain_float() {
             let end = (start + 1..lines.len()).find(|&i| ends(lines[i])).unwrap_or(lines.len() - 1);
             for i in start..=end {
                 let code = lines[i].split("//").next().unwrap_or_default();
-                if word(code) && !lines[i - 1].contains("float\")]") {
+                if word(code) && !lines[i - 1].contains("::float\")]") {
                     wrong.push(format!("{f}:{}: {}", i + 1, lines[i].trim()));
                 }
             }

@@ -665,7 +665,7 @@ impl<'a> Parser<'a> {
         }
         while !self.eat(';') {
             let arg = self.arg();
-            args.push(arg.map_err(|e| At(e.0, format!("'{mnemonic}': {}", e.1)))?);
+            args.push(declared(f, arg.map_err(|e| At(e.0, format!("'{mnemonic}': {}", e.1)))?));
             if !self.eat(',') && !self.is(';') {
                 return self.fail(format!("'{mnemonic}': expected ',' or ';' after an operand"));
             }
@@ -781,4 +781,18 @@ pub(super) fn number(w: &str) -> Option<Arg> {
         digits.parse().ok()?
     };
     Some(Arg::Int(v))
+}
+
+/// An operand with the names that `.reg` declares as registers: LLVM's `tmp` has no `%`, which looks like a symbol.
+fn declared(f: &Func, a: Arg) -> Arg {
+    let within = |a: Box<Arg>| Box::new(declared(f, *a));
+    match a {
+        // The last declaration is the nearest.
+        Arg::Sym(n, 0) if f.regs.iter().rev().any(|r| r.count.is_none() && r.name == n) => Arg::Reg(n),
+        Arg::Vec(v) => Arg::Vec(v.into_iter().map(|a| declared(f, a)).collect()),
+        Arg::Pair(x, y) => Arg::Pair(within(x), within(y)),
+        Arg::Not(x) => Arg::Not(within(x)),
+        Arg::Mem(x, at) => Arg::Mem(within(x), at),
+        a => a,
+    }
 }

@@ -104,7 +104,10 @@ pub(super) fn allocate<'a>(f: &'a Func) -> Res<Allocation> {
                 ranges.insert(&d.name, (n, bits));
             }
             None => {
-                ranges.insert(&d.name, (u32::MAX, bits));
+                // Blocks of their own may have the same name again; of another size it would need a scope.
+                if ranges.insert(&d.name, (u32::MAX, bits)).is_some_and(|before| before != (u32::MAX, bits)) {
+                    return Err(At(d.line, format!("unsupported: a second register '{}' of another size", d.name)));
+                }
             }
         }
     }
