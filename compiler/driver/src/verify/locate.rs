@@ -240,3 +240,40 @@ pub(super) fn reshaped(t: &Tensor, ty: &TensorType) -> Tensor {
         _ => t.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use tahoma_core::eval::NoWeights;
+    use tahoma_core::{Attrs, Builder};
+
+    /// exp, then `second`, then neg; each from a node of its own.
+    fn program(second: &str) -> Program {
+        let mut b = Builder::new("main");
+        let mut v = b.input("x", TensorType::known(DType::F32, &[3]));
+        for (i, op) in ["exp", second, "neg"].into_iter().enumerate() {
+            let (name, index) = (format!("node{i}").into(), i as u32);
+            b.set_origin(Arc::new(Origin::Node { model: "m".into(), index, name, op: "Op".into() }));
+            v = b.op(op, &[v], Attrs::new()).unwrap();
+        }
+        b.output("y", v);
+        Program::new(b.finish())
+    }
+
+    #[test]
+    fn the_first_node_that_differs_is_named_and_kept() {
+        let inputs = [("x".to_string(), Tensor::f32(&[3], vec![0.5, 1.0, 2.0]))];
+        let find = |p: &Program| first_node(&program("sqrt"), p, false, &inputs, &NoWeights).unwrap();
+        assert!(find(&program("sqrt")).is_none());
+        let mut f = find(&program("log")).unwrap();
+        assert_eq!(f.what, "log");
+        assert!(f.nodes.len() == 1 && f.nodes[0].contains("node1"), "{f:?}");
+        let dir = tempfile::tempdir().unwrap();
+        f.keep(dir.path(), "stage").unwrap();
+        let folder = f.kept.unwrap();
+        let read = |n: &str| npy::read(&folder.join(n), None).unwrap().to_f32s();
+        assert_eq!((read("got0.npy"), read("input0.npy")[0]), (vec![0.5, 1.0, 2.0], 0.5f32.exp()));
+        assert_eq!(read("want0.npy")[1], 1f32.exp().sqrt());
+    }
+}
