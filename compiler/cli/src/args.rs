@@ -244,10 +244,10 @@ pub(crate) struct Verify {
     #[arg(long, value_name = "NAME=FILE.npy")]
     pub(crate) expect: Vec<String>,
     /// Allow |a - b| <= ATOL + RTOL * |b|, and nothing more
-    #[arg(long, value_parser = tolerance)]
+    #[arg(long, value_parser = tolerance, allow_negative_numbers = true)]
     pub(crate) atol: Option<f64>,
     /// See --atol; either alone leaves the other 0
-    #[arg(long, value_parser = tolerance)]
+    #[arg(long, value_parser = tolerance, allow_negative_numbers = true)]
     pub(crate) rtol: Option<f64>,
     /// Seed of random inputs
     #[arg(long, default_value_t = 1)]

@@ -76,7 +76,11 @@ fn main() -> ExitCode {
             PROBLEM
         }
     };
-    // Output that did not arrive is no success; a reader that has read enough is none of our business.
+    arrived(code)
+}
+
+/// Output that did not arrive is no success; a reader that has read enough is none of our business.
+fn arrived(code: u8) -> ExitCode {
     match terminal::lost_output() {
         Some(e) => {
             terminal::tell(&Diagnostic::error("E0702", format!("cannot write to standard output: {e}")));
@@ -96,12 +100,13 @@ fn fault(what: String) -> Diagnostic {
 fn usage(e: &clap::Error) -> ExitCode {
     if !e.use_stderr() {
         terminal::print_as_is(&if terminal::colour_on_output() { e.render().ansi().to_string() } else { e.render().to_string() });
-        return if terminal::lost_output().is_some() { ExitCode::from(PROBLEM) } else { ExitCode::from(OK) };
+        return arrived(OK);
     }
     let _ = e.print();
     if std::env::args_os().any(|a| a == "--json") {
         let text = e.render().to_string();
-        let message = text.trim_start_matches("error:").lines().next().unwrap_or_default().trim().to_string();
+        let lines: Vec<&str> = text.trim_start_matches("error:").lines().take_while(|l| !l.is_empty()).map(str::trim).collect();
+        let message = lines.join(" ").trim().to_string();
         args::Json::Output.report(&Diagnostic::error("E0701", message).into());
     }
     ExitCode::from(USAGE)

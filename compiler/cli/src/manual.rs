@@ -15,7 +15,7 @@ pub(crate) fn completions(a: Completions) -> Exit {
 }
 
 pub(crate) fn man(a: Man) -> Exit {
-    let mut all = Cli::command();
+    let mut all = Cli::command().disable_help_subcommand(true);
     all.build();
     if let Some(dir) = &a.output_dir {
         let cannot = |e: std::io::Error| Diagnostic::error("E0702", format!("cannot write to {}: {e}", dir.display()));

@@ -139,8 +139,9 @@ pub fn check_writable(path: &Path) -> Result<(), Diagnostic> {
     if !folder.is_dir() {
         return Err(cannot("is not a folder".into()));
     }
-    use rustix::fs::{Access, access};
-    access(folder, Access::WRITE_OK | Access::EXEC_OK).map_err(|e| cannot(format!("may not be written: {e}")))
+    // What permissions say is not all: file systems refuse too.
+    let probe = tempfile::Builder::new().prefix(".tahoma-").tempdir_in(folder);
+    probe.map(drop).map_err(|e| cannot(format!("cannot be written: {}", e.kind())))
 }
 
 /// A folder that goes away unless it was renamed.

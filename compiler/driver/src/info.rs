@@ -83,6 +83,8 @@ pub fn info(path: &Path, request: &Request) -> Result<Info, Diagnostics> {
             let with = chosen.applied(request);
             match closed(path, &with) {
                 Ok(p) => out.flops = Some(flops::of_graph(&p, p.main())),
+                // What was given names nothing, or does not fit.
+                Err(d) if d.0.iter().any(|d| matches!(d.code.as_str(), "E0207" | "E0601" | "E0602")) => return Err(d),
                 Err(d) if missing == 0 => out.notes.extend(d.0.iter().take(3).map(|d| format!("{}: {}", d.code, d.message))),
                 Err(_) => {}
             }
