@@ -7,3 +7,4 @@ mod conformance;
 mod explain;
 mod kit;
 mod models;
+mod recurrent;

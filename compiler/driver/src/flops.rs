@@ -43,15 +43,16 @@ pub fn of_node(program: &Program, g: &Graph, n: &Node) -> u64 {
                 Attr::Func(f) => program.functions.get(&**f).map_or(0, |g| of_graph(program, g)),
                 _ => 0,
             };
-            // A branch: the dearer of its functions.
-            n.attrs.0.values().map(of).max().unwrap_or(0)
+            // A branch: the dearer of its functions. A scan: its body, as often as it runs.
+            let trips = n.attrs.int("trips").map_or(1, |t| t.max(0) as u64);
+            n.attrs.0.values().map(of).max().unwrap_or(0).saturating_mul(trips)
         }
     }
 }
 
 /// Operations of a function.
 pub fn of_graph(program: &Program, g: &Graph) -> u64 {
-    g.nodes.iter().map(|n| of_node(program, g, n)).sum()
+    g.nodes.iter().fold(0, |sum, n| of_node(program, g, n).saturating_add(sum))
 }
 
 /// One node as a function of its operands.

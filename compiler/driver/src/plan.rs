@@ -4,6 +4,7 @@
 //! constants, weights, and ops on those alone   load steps (recipes)
 //! call of a kernel function                    launch; if the target refuses it, its ops one by one
 //! if                                           both branches planned in line, one taken at run time
+//! scan                                         its steps planned once, run again over other places
 //! reshape of known shape                       another view of the same buffer
 //! any other op                                 launch of a kernel of its own, or a host step with the reason
 //! ```
@@ -14,7 +15,7 @@ mod inline;
 
 use crate::flops;
 use crate::target::Lowered;
-use inline::{Block, Inlined};
+use inline::{Block, Inlined, Steps};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -100,7 +101,7 @@ fn sound(g: &Graph) -> Result<KernelSpec, String> {
 pub fn plan(program: &Program, lower: Lower) -> Result<Plan, Diagnostic> {
     let mut kernels = Kernels { lower, by_spec: HashMap::new(), all: vec![] };
     let called = judge_calls(program, &mut kernels);
-    let Inlined { graph: main, top, branches } = inline::inline(program, &|f| called.get(f).is_some_and(|v| v.is_ok()))?;
+    let Inlined { graph: main, top, branches, loops } = inline::inline(program, &|f| called.get(f).is_some_and(|v| v.is_ok()))?;
     let constant = constants(&main);
     let uniform = uniform_constants(&main);
 
@@ -130,6 +131,7 @@ pub fn plan(program: &Program, lower: Lower) -> Result<Plan, Diagnostic> {
         constant: &constant,
         single: &single,
         branches: &branches,
+        loops: &loops,
         plan: Plan::default(),
         buffers: HashMap::new(),
         weights: HashMap::new(),
@@ -265,6 +267,15 @@ type Singles<'a> = HashMap<usize, (Verdict, &'a Vec<usize>)>;
 /// Host ops by name and reason: how many, and their operations.
 type HostOps = BTreeMap<(String, String), (usize, u64)>;
 
+/// Most operations that are counted: loops in loops ask for any number, and sums of two must not overflow.
+const MOST_FLOPS: u64 = 1 << 62;
+
+/// What steps come to.
+struct Totals {
+    report: Report,
+    host: HostOps,
+}
+
 struct Planner<'a> {
     program: &'a Program,
     main: &'a Graph,
@@ -273,6 +284,7 @@ struct Planner<'a> {
     constant: &'a [bool],
     single: &'a Singles<'a>,
     branches: &'a HashMap<usize, [Block; 2]>,
+    loops: &'a HashMap<usize, Steps>,
     plan: Plan,
     /// Buffer of each value, and of each weight.
     buffers: HashMap<ValueId, usize>,
@@ -296,6 +308,8 @@ impl Planner<'_> {
             self.host(n, true, "")?;
         } else if let Some(branches) = self.branches.get(&i) {
             self.choice(n, branches)?;
+        } else if let Some(steps) = self.loops.get(&i) {
+            self.repeated(n, steps)?;
         } else if let Some(k) = n.attrs.func("callee").and_then(|f| self.called.get(f)) {
             // Refused calls were put in line.
             let k = *k.as_ref().map_err(|e| fault(e))?;
@@ -324,42 +338,73 @@ impl Planner<'_> {
     /// A step that runs one of two branches. The report counts the dearer one: a run takes at most that.
     fn choice(&mut self, n: &Node, branches: &[Block; 2]) -> Result<(), Diagnostic> {
         let cond = self.buffer(n.operands[0])?;
-        let (outer, before, host) =
-            (std::mem::take(&mut self.plan.run), std::mem::take(&mut self.plan.report), std::mem::take(&mut self.host));
-        let mut done = vec![];
-        for b in branches {
-            self.block(b)?;
-            let results = b.results.iter().map(|&v| self.buffer(v)).collect::<Result<_, _>>()?;
-            let steps = std::mem::take(&mut self.plan.run);
-            let report = std::mem::take(&mut self.plan.report);
-            done.push((Branch { steps, results }, report, std::mem::take(&mut self.host)));
-        }
-        let [(then, a, host_a), (otherwise, b, host_b)] = <[_; 2]>::try_from(done).map_err(|_| fault("a branch was lost"))?;
-        let first = (a.device_flops + a.host_flops, a.launches) >= (b.device_flops + b.host_flops, b.launches);
-        let (dearer, its_host) = if first { (a, host_a) } else { (b, host_b) };
-        (self.plan.run, self.host) = (outer, host);
-        self.plan.report = before;
-        let r = &mut self.plan.report;
-        r.launches += dearer.launches;
-        r.device_flops += dearer.device_flops;
-        r.host_flops += dearer.host_flops;
-        r.predicted_ns.0 += dearer.predicted_ns.0;
-        for (key, (count, flops)) in its_host {
-            let e = self.host.entry(key).or_default();
-            *e = (e.0 + count, e.1 + flops);
-        }
+        let [(then, a), (otherwise, b)] = [self.apart(&branches[0])?, self.apart(&branches[1])?];
+        let first = (a.report.device_flops.saturating_add(a.report.host_flops), a.report.launches)
+            >= (b.report.device_flops.saturating_add(b.report.host_flops), b.report.launches);
+        self.account(if first { a } else { b }, 1);
         let mut inputs = vec![cond];
         for b in [&then, &otherwise] {
-            self.outside(b, &mut inputs);
+            self.outside(b, &[], &mut inputs);
         }
         let outputs = n.results.iter().map(|&v| self.fresh(v)).collect();
         self.plan.run.push(PlanStep::If { inputs, then, otherwise, outputs });
         Ok(())
     }
-    /// Adds the buffers, made outside, that a branch reads.
-    fn outside(&self, b: &Branch, inputs: &mut Vec<usize>) {
-        let root = |b: usize| self.plan.buffers[b].alias.unwrap_or(b);
-        let made: Vec<usize> = b.steps.iter().flat_map(PlanStep::outputs).copied().collect();
+    /// A step that repeats others. Its state starts as the values given, and each run hands it to the next.
+    fn repeated(&mut self, n: &Node, steps: &Steps) -> Result<(), Diagnostic> {
+        let form = &steps.form;
+        let given: Vec<usize> = n.operands.iter().map(|&v| self.buffer(v)).collect::<Result<_, _>>()?;
+        let states: Vec<usize> = steps.states.iter().map(|&v| self.fresh(v)).collect();
+        let read: Vec<usize> = steps.rows.iter().map(|&v| self.fresh(v)).collect();
+        let (body, report) = self.apart(&steps.block)?;
+        self.account(report, form.trips as u64);
+        let (next, kept) = body.results.split_at(form.carried);
+        let states: Vec<State> =
+            states.iter().zip(next).zip(&given).map(|((&buffer, &next), &start)| State { start, buffer, next }).collect();
+        let wholes = &given[form.carried..form.carried + form.sliced];
+        let rows: Vec<Row> = wholes.iter().zip(&read).zip(&form.reverse).map(|((&of, &row), &reverse)| Row { of, row, reverse }).collect();
+        let stacks = kept.iter().zip(&form.reverse[form.sliced..]).map(|(&row, &reverse)| Stack { row, reverse }).collect();
+        let mut inputs = vec![];
+        for b in states.iter().map(|s| s.start).chain(rows.iter().map(|r| r.of)) {
+            if !inputs.contains(&self.root(b)) {
+                inputs.push(self.root(b));
+            }
+        }
+        let own: Vec<usize> = states.iter().map(|s| s.buffer).chain(rows.iter().map(|r| r.row)).collect();
+        self.outside(&body, &own, &mut inputs);
+        let outputs = n.results.iter().map(|&v| self.fresh(v)).collect();
+        self.plan.run.push(PlanStep::Loop { trips: form.trips, inputs, states, rows, stacks, steps: body.steps, outputs });
+        Ok(())
+    }
+    /// Steps planned by themselves, with what they come to.
+    fn apart(&mut self, block: &Block) -> Result<(Branch, Totals), Diagnostic> {
+        let outer = (std::mem::take(&mut self.plan.run), std::mem::take(&mut self.plan.report), std::mem::take(&mut self.host));
+        self.block(block)?;
+        let results = block.results.iter().map(|&v| self.buffer(v)).collect::<Result<_, _>>()?;
+        let steps = std::mem::replace(&mut self.plan.run, outer.0);
+        let report = std::mem::replace(&mut self.plan.report, outer.1);
+        let host = std::mem::replace(&mut self.host, outer.2);
+        Ok((Branch { steps, results }, Totals { report, host }))
+    }
+    /// Adds what steps come to that run so many times.
+    fn account(&mut self, t: Totals, times: u64) {
+        let r = &mut self.plan.report;
+        let more = |have: u64, each: u64| have.saturating_add(each.saturating_mul(times)).min(MOST_FLOPS);
+        r.launches = r.launches.saturating_add(t.report.launches.saturating_mul(times as usize));
+        (r.device_flops, r.host_flops) = (more(r.device_flops, t.report.device_flops), more(r.host_flops, t.report.host_flops));
+        r.predicted_ns.0 += t.report.predicted_ns.0 * times as f64;
+        for (key, (count, flops)) in t.host {
+            let e = self.host.entry(key).or_default();
+            *e = (e.0 + count, e.1.saturating_add(flops.saturating_mul(times)));
+        }
+    }
+    fn root(&self, b: usize) -> usize {
+        self.plan.buffers[b].alias.unwrap_or(b)
+    }
+    /// Adds the buffers that steps read and that neither they nor `own` make.
+    fn outside(&self, b: &Branch, own: &[usize], inputs: &mut Vec<usize>) {
+        let root = |b: usize| self.root(b);
+        let made: Vec<usize> = b.steps.iter().flat_map(PlanStep::outputs).chain(own).copied().collect();
         for r in b.steps.iter().flat_map(PlanStep::inputs).chain(&b.results).map(|&b| root(b)) {
             if !made.contains(&r) && !inputs.iter().any(|&i| root(i) == r) {
                 inputs.push(r);
@@ -395,8 +440,8 @@ impl Planner<'_> {
         self.plan.run.push(PlanStep::Launch { kernel: index, inputs, outputs });
         let (spec, _, lowered) = &self.kernels.all[kernel];
         let r = &mut self.plan.report;
-        r.launches += 1;
-        r.device_flops += spec.flops();
+        r.launches = r.launches.saturating_add(1);
+        r.device_flops = r.device_flops.saturating_add(spec.flops());
         r.predicted_ns.0 += lowered.as_ref().map_or(0.0, |l| l.predicted_ns);
         Ok(())
     }
@@ -415,9 +460,9 @@ impl Planner<'_> {
         }
         self.plan.run.push(step);
         let flops = flops::of_node(self.program, self.main, n);
-        self.plan.report.host_flops += flops;
+        self.plan.report.host_flops = self.plan.report.host_flops.saturating_add(flops);
         let entry = self.host.entry((n.op.name.to_string(), why.to_string())).or_default();
-        *entry = (entry.0 + 1, entry.1 + flops);
+        *entry = (entry.0 + 1, entry.1.saturating_add(flops));
         Ok(())
     }
     /// Keeps a function that a host step calls, with what it calls and the weights it reads.

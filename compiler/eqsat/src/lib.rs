@@ -133,12 +133,16 @@ impl Report {
     fn repeated(mut self, times: usize) -> Report {
         self.rules.values_mut().for_each(|u| u.used *= times);
         self.host_ops.values_mut().for_each(|n| *n *= times);
-        self.launches *= times;
+        self.ran(times)
+    }
+    /// What the program costs that runs it `times` times.
+    fn ran(mut self, times: usize) -> Report {
+        self.launches = self.launches.saturating_mul(times);
         for ns in [&mut self.unfused_ns, &mut self.greedy_ns, &mut self.chosen_ns] {
             *ns *= times as f64;
         }
         for bytes in [&mut self.unfused_bytes, &mut self.greedy_bytes, &mut self.chosen_bytes] {
-            *bytes *= times as u64;
+            *bytes = bytes.saturating_mul(times as u64);
         }
         self
     }
@@ -159,13 +163,13 @@ impl Report {
         self.unfused_ns += other.unfused_ns;
         self.greedy_ns += other.greedy_ns;
         self.chosen_ns += other.chosen_ns;
-        self.unfused_bytes += other.unfused_bytes;
-        self.greedy_bytes += other.greedy_bytes;
-        self.chosen_bytes += other.chosen_bytes;
+        self.unfused_bytes = self.unfused_bytes.saturating_add(other.unfused_bytes);
+        self.greedy_bytes = self.greedy_bytes.saturating_add(other.greedy_bytes);
+        self.chosen_bytes = self.chosen_bytes.saturating_add(other.chosen_bytes);
         self.ordinary_ns += other.ordinary_ns;
         self.exact_ns += other.exact_ns;
         self.lower_ns += other.lower_ns;
-        self.launches += other.launches;
+        self.launches = self.launches.saturating_add(other.launches);
         self.functions += other.functions;
         for (op, n) in other.host_ops {
             *self.host_ops.entry(op).or_default() += n;
@@ -194,7 +198,7 @@ impl Clock<'_> {
     }
 }
 
-/// The cheapest program found that computes the same outputs: `main`, and each branch of an `if` in it by itself.
+/// The cheapest program found that computes the same outputs: `main`, and each branch of an `if` and body of a `scan` in it by itself.
 ///
 /// `main` of the result holds calls of kernel functions `k0…` (attribute `kernel = "contract" | "rows"`), ops for the host, free
 /// reshapes, and recipes on weights. Equal kernels share a function. Other functions of the program are kept as they are.
@@ -208,12 +212,12 @@ type Kept<'k> = Option<&'k mut Vec<Unit>>;
 
 fn optimize_all(program: &Program, options: &Options, mut keep: Kept) -> Result<(Program, Report), Diagnostic> {
     let (mut program, mut report) = roll::optimize(program, options, keep.as_deref_mut())?;
-    let (mut done, mut open) = (BTreeSet::new(), branches(program.main()));
-    while let Some(name) = open.pop() {
+    let (mut done, mut open) = (BTreeSet::new(), regions(program.main(), 1));
+    while let Some((name, times)) = open.pop() {
         if !done.insert(name.clone()) {
             continue;
         }
-        // The branch stands in as `main` while it is optimised; names of kernels stay single that way.
+        // The function stands in as `main` while it is optimised; names of kernels stay single that way.
         let Some(branch) = program.functions.remove(&name) else { continue };
         let Some(main) = program.functions.insert(Program::MAIN.into(), branch) else { continue };
         let first = keep.as_ref().map_or(0, |k| k.len());
@@ -222,19 +226,26 @@ fn optimize_all(program: &Program, options: &Options, mut keep: Kept) -> Result<
             unit.function.clone_from(&name);
         }
         if let Some(branch) = optimised.functions.insert(Program::MAIN.into(), main) {
-            open.extend(branches(&branch));
+            open.extend(regions(&branch, times));
             optimised.functions.insert(name, branch);
         }
         program = optimised;
-        report.add(inner);
+        report.add(inner.ran(times));
     }
     Ok((program, report))
 }
 
-/// Functions that an `if` of a graph may run.
-fn branches(g: &Graph) -> Vec<String> {
-    let ifs = g.nodes.iter().filter(|n| n.op.name == "if");
-    ifs.flat_map(|n| ["then", "else"].map(|b| n.attrs.func(b).map(String::from))).flatten().collect()
+/// Functions that an `if` or a `scan` of a graph may run, and how often where the graph runs `times` times.
+fn regions(g: &Graph, times: usize) -> Vec<(String, usize)> {
+    let of = |n: &tahoma_core::Node| match n.op.name {
+        "if" => ["then", "else"].iter().filter_map(|b| Some((n.attrs.func(b)?.to_string(), times))).collect(),
+        "scan" => {
+            let trips = n.attrs.int("trips").and_then(|t| usize::try_from(t).ok()).unwrap_or(1);
+            n.attrs.func("body").map(|f| (f.to_string(), times.saturating_mul(trips))).into_iter().collect()
+        }
+        _ => vec![],
+    };
+    g.nodes.iter().flat_map(of).collect()
 }
 
 /// `main` alone, with what was found on the way.

@@ -125,6 +125,59 @@ pub enum PlanStep {
         /// One for each result of the branch that ran.
         outputs: Vec<usize>,
     },
+    /// Runs steps `trips` times over state that stays where it is, on the device. What a run of them makes is seen in that run only.
+    Loop {
+        trips: usize,
+        /// Every buffer made outside that the steps read, with what states start from and what rows are taken of.
+        inputs: Vec<usize>,
+        states: Vec<State>,
+        rows: Vec<Row>,
+        /// Rows that are kept, one after the other: of each the buffer that the steps make, in the order of the last outputs.
+        stacks: Vec<Stack>,
+        steps: Vec<PlanStep>,
+        /// The last value of each state, then each stack of rows.
+        outputs: Vec<usize>,
+    },
+}
+
+/// A value that a loop's steps read and renew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
+pub struct State {
+    /// Made outside: its value in the first run.
+    pub start: usize,
+    /// What the steps read.
+    pub buffer: usize,
+    /// Its value in the next run: made by the steps, or any buffer that they see.
+    pub next: usize,
+}
+
+/// A row that a loop's steps read: run `t` reads row `t` of `of` along its first axis, or row `trips - 1 - t`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
+pub struct Row {
+    pub of: usize,
+    pub row: usize,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub reverse: bool,
+}
+
+/// A row that a loop keeps: run `t` gives row `t` of the output, or row `trips - 1 - t`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(arbitrary::Arbitrary))]
+pub struct Stack {
+    pub row: usize,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub reverse: bool,
+}
+
+fn is_false(b: &bool) -> bool {
+    !b
+}
+
+/// The row of run `t` of `trips`.
+pub fn row_of(trips: usize, t: usize, reverse: bool) -> usize {
+    if reverse { trips - 1 - t } else { t }
 }
 
 /// Steps that run only when their branch is taken. What they make is seen nowhere else.
@@ -140,13 +193,19 @@ impl PlanStep {
     /// Buffers that must have a value before the step.
     pub fn inputs(&self) -> &[usize] {
         match self {
-            PlanStep::Launch { inputs, .. } | PlanStep::Host { inputs, .. } | PlanStep::If { inputs, .. } => inputs,
+            PlanStep::Launch { inputs, .. }
+            | PlanStep::Host { inputs, .. }
+            | PlanStep::If { inputs, .. }
+            | PlanStep::Loop { inputs, .. } => inputs,
         }
     }
     /// Buffers that the step gives a value.
     pub fn outputs(&self) -> &[usize] {
         match self {
-            PlanStep::Launch { outputs, .. } | PlanStep::Host { outputs, .. } | PlanStep::If { outputs, .. } => outputs,
+            PlanStep::Launch { outputs, .. }
+            | PlanStep::Host { outputs, .. }
+            | PlanStep::If { outputs, .. }
+            | PlanStep::Loop { outputs, .. } => outputs,
         }
     }
 }
@@ -182,6 +241,7 @@ pub struct KernelDef {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct Report {
+    /// Launches of one run; those of a loop once for each time it runs them.
     pub launches: usize,
     /// Floating-point operations of one run on the device and on the host.
     pub device_flops: u64,

@@ -8,6 +8,7 @@
 
 use crate::graph::check_signature;
 use crate::op::{Fresh, InferArgs, Results};
+use crate::ops::scan::ScanForm;
 use crate::{Attr, DType, Diagnostic, Diagnostics, Dim, Graph, Kind, Node, Origin, Program, Tensor, TensorType, ValueId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -185,6 +186,9 @@ fn calls(program: &Program, n: &Node, operands: &[TensorType], results: &[&Tenso
             // The function itself is refused for this.
             continue;
         };
+        if n.op.name == "scan" {
+            return scan(n, operands, results, &takes, &gives);
+        }
         // A loop's body also takes the number of the run and the condition, and gives the next condition; what it keeps is stacked.
         let (mut takes, mut gives, mut results) = (takes, gives, results.to_vec());
         if key == "body" {
@@ -207,6 +211,27 @@ fn calls(program: &Program, n: &Node, operands: &[TensorType], results: &[&Tenso
         if gives.len() != results.len() || !gives.iter().zip(&results).all(|(a, b)| fits(a, b)) {
             return Err(fault(format!("ml.{}: @{name} gives {}, but its type says {}", n.op.name, list(&gives), list(results))));
         }
+    }
+    Ok(())
+}
+
+/// The body of a scan takes rows of what is sliced, gives back what it carries, and gives rows of what is stacked.
+fn scan(n: &Node, operands: &[TensorType], results: &[&TensorType], takes: &[TensorType], gives: &[TensorType]) -> Result<(), Diagnostic> {
+    let form = ScanForm::of(n)?;
+    let trips = Dim::from(form.trips);
+    if let Some(t) =
+        operands[form.carried..][..form.sliced].iter().find(|t| t.shape.0.first().is_none_or(|d| d.known().is_some() && *d != trips))
+    {
+        return Err(fault(format!("ml.scan runs {trips} times, but slices {t}")));
+    }
+    let want = form.takes(operands);
+    if takes.len() != want.len() || !takes.iter().zip(&want).all(|(a, b)| fits(a, b)) {
+        return Err(fault(format!("ml.scan: @{} takes {}, but is given {}", form.body, list(takes), list(&want))));
+    }
+    let made = form.gives(gives);
+    let renewed = operands.iter().zip(&made).take(form.carried).all(|(a, b)| fits(a, b));
+    if made.len() != results.len() || !renewed || !made.iter().zip(results).all(|(a, b)| fits(a, b)) {
+        return Err(fault(format!("ml.scan: @{} makes {}, but its type says {}", form.body, list(&made), list(results.iter().copied()))));
     }
     Ok(())
 }

@@ -49,6 +49,30 @@ fn calls_answer_to_the_function_they_name() {
 }
 
 #[test]
+fn scans_answer_to_their_body() {
+    // State and what is sliced have one type here, so that they are one group in MLIR.
+    let scan = |attrs: &str, result: &str| {
+        refused(&format!(
+            r#"func.func @step(%s: tensor<3x2xf32>, %x: tensor<2xf32>) -> (tensor<3x2xf32>, tensor<2xf32>) {{ return %s, %x : tensor<3x2xf32>, tensor<2xf32> }}
+               func.func @main(%s: tensor<3x2xf32>, %x: tensor<3x2xf32>) {{
+                 %0:2 = "ml.scan"(%s, %x) {{body = @step, {attrs}}} : (tensor<3x2xf32>, tensor<3x2xf32>) -> ({result}, {result})
+                 return }}"#
+        ))
+    };
+    let of = |sliced: i64, trips: i64, reverse: &str| {
+        format!("carried = 1 : i64, sliced = {sliced} : i64, trips = {trips} : i64, reverse = array<i64{reverse}>")
+    };
+    let d = scan(&of(1, 5, ": 0, 0"), "tensor<3x2xf32>");
+    assert!(d.contains("runs 5 times, but slices f32[3, 2]"), "{d}");
+    let d = scan(&of(1, 3, ": 0, 0"), "tensor<3x4xf32>");
+    assert!(d.contains("@step makes f32[3, 2], f32[3, 2], but its type says f32[3, 4]"), "{d}");
+    let d = scan(&of(0, 3, ": 0"), "tensor<3x2xf32>");
+    assert!(d.contains("@step takes f32[3, 2], f32[2], but is given f32[3, 2], f32[3, 2]"), "{d}");
+    let d = scan(&of(1, 3, ""), "tensor<3x2xf32>");
+    assert!(d.contains("reverse must have 2 numbers"), "{d}");
+}
+
+#[test]
 fn functions_that_call_each_other_in_a_circle_are_refused() {
     let call = |me: &str, to: &str| {
         format!(

@@ -12,11 +12,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use tahoma_core::artifact::{Branch, KernelDef, Manifest, PlanStep};
+use tahoma_core::artifact::{Branch, KernelDef, Manifest, PlanStep, State};
 use tahoma_core::{DType, Diagnostic, Node, Program, Tensor, TensorType, kernel_check, verify};
 
-/// Deepest nesting of branches. A manifest nests four levels of JSON for each, of which its reader takes 128.
+/// Deepest nesting of branches and loops. A manifest nests four levels of JSON for each, of which its reader takes 128.
 pub const MAX_DEPTH: usize = 24;
+
+/// Most runs of a step, by all loops around it.
+const MAX_RUNS: u64 = 1 << 28;
 
 /// What a launch may ask of any chip that we emit for (CUDA C++ Programming Guide, "Technical Specifications per Compute Capability").
 const MOST_THREADS: u64 = 1024;
@@ -39,7 +42,7 @@ pub fn check(m: &Manifest) -> Result<(), Diagnostic> {
         .or_insert_with(|| tahoma_core::Graph { name: Program::MAIN.into(), ..Default::default() });
     functions(m, &program)?;
     m.kernels.iter().try_for_each(|k| kernel(&m.target, k))?;
-    let mut c = Checker { m, program: &program, made: vec![false; m.buffers.len()], constants: HashMap::new() };
+    let mut c = Checker { m, program: &program, made: vec![false; m.buffers.len()], constants: HashMap::new(), runs: 1 };
     for w in &m.weights {
         c.make(w.buffer, "a weight")?;
     }
@@ -151,6 +154,8 @@ struct Checker<'a> {
     made: Vec<bool>,
     /// Values of constants, by buffer: result types may depend on them.
     constants: HashMap<usize, &'a Arc<Tensor>>,
+    /// How often the steps at hand run: the loops around them.
+    runs: u64,
 }
 
 impl<'a> Checker<'a> {
@@ -192,13 +197,16 @@ impl<'a> Checker<'a> {
                     self.branch(branch, inputs, outputs, depth)?;
                 }
             }
+            if let PlanStep::Loop { .. } = s {
+                self.repeat(s, depth)?;
+            }
             for &b in s.outputs() {
                 self.make(b, "a step")?;
             }
             match s {
                 PlanStep::Launch { kernel, inputs, outputs } => self.launch(*kernel, inputs, outputs)?,
                 PlanStep::Host { .. } => self.host(s)?,
-                PlanStep::If { .. } => {}
+                PlanStep::If { .. } | PlanStep::Loop { .. } => {}
             }
         }
         Ok(())
@@ -220,6 +228,64 @@ impl<'a> Checker<'a> {
             return Err(malformed("a branch gives other results than its step"));
         }
         own.into_iter().for_each(|b| self.made[b] = false);
+        Ok(())
+    }
+
+    /// State keeps its type, rows are rows, and the steps see only what the loop lists and what it makes.
+    fn repeat(&mut self, s: &'a PlanStep, depth: usize) -> Result<(), Diagnostic> {
+        let PlanStep::Loop { trips, inputs, states, rows, stacks, steps, outputs } = s else { return Ok(()) };
+        let outside = self.runs;
+        self.runs = outside.saturating_mul((*trips as u64).max(1));
+        if *trips as u64 > tahoma_core::ops::scan::MAX_TRIPS || self.runs > MAX_RUNS {
+            return Err(malformed(format!("a loop of {trips} runs, {} with those around it", self.runs)));
+        }
+        let given: HashSet<usize> = inputs.iter().map(|&b| self.root(b)).collect();
+        let listed = |c: &Checker, b: usize, what: &str| {
+            c.known(b, what)?;
+            if given.contains(&c.root(b)) { Ok(()) } else { Err(malformed(format!("{what} is buffer {b}, which the loop does not name"))) }
+        };
+        let mut own: HashSet<usize> = steps.iter().flat_map(PlanStep::outputs).copied().collect();
+        for s in states {
+            listed(self, s.start, "the start of a state")?;
+            self.make(s.buffer, "a loop")?;
+            own.insert(s.buffer);
+        }
+        for r in rows {
+            listed(self, r.of, "what rows are taken of")?;
+            self.make(r.row, "a loop")?;
+            own.insert(r.row);
+        }
+        self.steps(steps, depth + 1)?;
+        let results: Vec<usize> = states.iter().map(|s| s.next).chain(stacks.iter().map(|s| s.row)).collect();
+        results.iter().try_for_each(|&b| self.read(b, "a loop"))?;
+        let mut seen = steps.iter().flat_map(PlanStep::inputs).chain(&results).map(|&b| self.root(b));
+        if seen.any(|b| !own.contains(&b) && !given.contains(&b)) {
+            return Err(malformed("a loop reads a buffer that its step does not name"));
+        }
+        if outputs.len() != results.len() {
+            return Err(malformed("a loop gives other results than its step"));
+        }
+        outputs.iter().try_for_each(|&b| self.known(b, "a loop"))?;
+        let size = |b: usize| (self.ty(b).dtype, self.ty(b).bytes());
+        let same = |a: usize, b: usize| size(a) == size(b) && size(a).1.is_some();
+        let kept = |s: (&State, &usize)| [s.0.start, s.0.next, *s.1].iter().all(|&b| same(b, s.0.buffer));
+        if !states.iter().zip(outputs).all(kept) {
+            return Err(malformed("a state changes its type"));
+        }
+        // Rows lie one after the other, so a row must be whole bytes.
+        let is_row = |row: usize, of: usize| {
+            let (r, w) = (self.ty(row), self.ty(of));
+            let all = r.bytes().and_then(|n| n.checked_mul(*trips as u64));
+            let whole = r.shape.elements().is_some_and(|n| n.checked_mul(r.dtype.bits() as u64).is_some_and(|bits| bits % 8 == 0));
+            let extent = w.shape.0.first().and_then(|d| d.known());
+            r.dtype == w.dtype && whole && all.is_some() && all == w.bytes() && extent == Some(*trips as u64)
+        };
+        let piles = stacks.iter().map(|s| s.row).zip(outputs[states.len()..].iter().copied());
+        if !rows.iter().map(|r| (r.row, r.of)).chain(piles).all(|(r, w)| is_row(r, w)) {
+            return Err(malformed("a row that is none of its whole"));
+        }
+        own.into_iter().for_each(|b| self.made[b] = false);
+        self.runs = outside;
         Ok(())
     }
 

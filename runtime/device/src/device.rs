@@ -1,12 +1,23 @@
 //! What a device must do: load kernels, hold bytes, launch. Simulators, the emulator and drivers each implement [`Device`].
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use tahoma_core::artifact::KernelDef;
 use tahoma_core::{Diagnostic, TensorType, near};
 
-/// A block of device memory.
+/// A place in device memory: where a block starts, or a place within it. `alloc` aligns to [`ALIGN`] at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Block(pub u64);
+
+/// What kernels may assume of their arguments: the widest access of a thread, in bytes.
+pub const ALIGN: u64 = 16;
+
+impl Block {
+    /// The place so many bytes further.
+    #[must_use]
+    pub fn at(self, bytes: u64) -> Block {
+        Block(self.0 + bytes)
+    }
+}
 
 /// What one launch took.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -28,7 +39,8 @@ pub struct Finished {
 
 /// A machine that runs kernels on blocks of bytes.
 ///
-/// Blocks hold the packed little-endian bytes of a contiguous row-major tensor. Launches run in the order given; `download` waits.
+/// Blocks hold the packed little-endian bytes of a contiguous row-major tensor. Launches and copies run in the order given; `download`
+/// waits. What reads or writes takes any place in a block, and is refused where it would leave the block.
 pub trait Device: Send {
     /// `trn2-sim`, `ptx-emu`, …
     fn name(&self) -> &'static str;
@@ -45,7 +57,10 @@ pub trait Device: Send {
     /// New memory of so many bytes, not initialised.
     fn alloc(&mut self, bytes: usize) -> Result<Block, Diagnostic>;
     fn upload(&mut self, block: Block, bytes: &[u8]) -> Result<(), Diagnostic>;
-    fn download(&mut self, block: Block) -> Result<Vec<u8>, Diagnostic>;
+    fn download(&mut self, block: Block, bytes: usize) -> Result<Vec<u8>, Diagnostic>;
+    /// Copies within the device, between places that do not overlap.
+    fn copy(&mut self, from: Block, to: Block, bytes: usize) -> Result<(), Diagnostic>;
+    /// Gives back what `alloc` returned.
     fn free(&mut self, block: Block);
     /// Runs kernel `kernel` (index of `load`) on one block per input, then one per output.
     fn launch(&mut self, kernel: usize, inputs: &[Block], outputs: &[Block]) -> Result<LaunchStats, Diagnostic>;
@@ -55,10 +70,10 @@ pub trait Device: Send {
     }
 }
 
-/// The memory of devices that live on the host: blocks by number.
+/// The memory of devices that live on the host: blocks by address, far enough apart that an overrun is in none.
 #[derive(Debug, Default)]
 pub struct HostMemory {
-    blocks: HashMap<Block, Vec<u8>>,
+    blocks: BTreeMap<u64, Vec<u8>>,
     next: u64,
 }
 
@@ -69,28 +84,40 @@ impl HostMemory {
         let room = block.try_reserve_exact(bytes);
         room.map_err(|_| Diagnostic::error("E0107", format!("a buffer of {bytes} bytes does not fit into memory")))?;
         block.resize(bytes, 0);
-        self.next += 1;
-        self.blocks.insert(Block(self.next), block);
-        Ok(Block(self.next))
+        let at = self.next + 4096;
+        self.next = (at + bytes as u64).next_multiple_of(4096);
+        self.blocks.insert(at, block);
+        Ok(Block(at))
     }
-    pub fn get(&self, b: Block) -> Result<&[u8], Diagnostic> {
-        self.blocks.get(&b).map(Vec::as_slice).ok_or_else(gone)
+    pub fn get(&self, b: Block, bytes: usize) -> Result<&[u8], Diagnostic> {
+        let (base, block) = self.blocks.range(..=b.0).next_back().ok_or_else(gone)?;
+        let at = (b.0 - base) as usize;
+        at.checked_add(bytes).and_then(|end| block.get(at..end)).ok_or_else(gone)
     }
-    pub fn put(&mut self, b: Block, bytes: Vec<u8>) -> Result<(), Diagnostic> {
-        let slot = self.blocks.get_mut(&b).ok_or_else(gone)?;
-        if slot.len() != bytes.len() {
-            return Err(Diagnostic::error("E0901", format!("a block of {} bytes was given {}", slot.len(), bytes.len())));
-        }
-        *slot = bytes;
+    pub fn put(&mut self, b: Block, bytes: &[u8]) -> Result<(), Diagnostic> {
+        let (base, block) = self.blocks.range_mut(..=b.0).next_back().ok_or_else(gone)?;
+        let at = (b.0 - base) as usize;
+        let place = at.checked_add(bytes.len()).and_then(|end| block.get_mut(at..end)).ok_or_else(gone)?;
+        place.copy_from_slice(bytes);
         Ok(())
     }
+    pub fn copy(&mut self, from: Block, to: Block, bytes: usize) -> Result<(), Diagnostic> {
+        let moved = self.get(from, bytes)?.to_vec();
+        self.put(to, &moved)
+    }
     pub fn free(&mut self, b: Block) {
-        self.blocks.remove(&b);
+        self.blocks.remove(&b.0);
     }
 }
 
 fn gone() -> Diagnostic {
-    Diagnostic::error("E0901", "a device block is used after it was freed")
+    Diagnostic::error("E0901", "device memory is used that is in no block, or after it was freed")
+}
+
+/// Bytes of a kernel argument. E0605: the loader checked that its extents are known.
+pub(crate) fn bytes_of(t: &TensorType) -> Result<usize, Diagnostic> {
+    let n = t.bytes().and_then(|n| usize::try_from(n).ok());
+    n.ok_or_else(|| Diagnostic::error("E0605", format!("a kernel argument of type {t}")))
 }
 
 /// Static extents of a kernel argument. E0605: the loader checked that they are.

@@ -1,7 +1,7 @@
 //! PTX kernels on the emulator: one pointer per input, then per output, as the CUDA driver would launch them.
 
 use crate::device::{Block, Device, LaunchStats};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tahoma_core::Diagnostic;
 use tahoma_core::artifact::KernelDef;
@@ -10,8 +10,6 @@ use tahoma_sim::ptx::{Arg, Memory, MemoryError, Module, Options, launch};
 #[derive(Default)]
 pub struct PtxEmu {
     memory: Memory,
-    /// Bytes of each block; its number is the device address.
-    sizes: HashMap<Block, usize>,
     kernels: Vec<(KernelDef, Arc<Module>)>,
 }
 
@@ -43,20 +41,20 @@ impl Device for PtxEmu {
     }
     fn alloc(&mut self, bytes: usize) -> Result<Block, Diagnostic> {
         let name = format!("block of {bytes} bytes");
-        let b = Block(self.memory.alloc(&name, bytes as u64).map_err(memory_fault)?);
-        self.sizes.insert(b, bytes);
-        Ok(b)
+        self.memory.alloc(&name, bytes as u64).map(Block).map_err(memory_fault)
     }
     fn upload(&mut self, block: Block, bytes: &[u8]) -> Result<(), Diagnostic> {
         self.memory.write(block.0, bytes).map_err(memory_fault)
     }
-    fn download(&mut self, block: Block) -> Result<Vec<u8>, Diagnostic> {
-        let bytes = self.sizes.get(&block).copied().unwrap_or(0);
+    fn download(&mut self, block: Block, bytes: usize) -> Result<Vec<u8>, Diagnostic> {
         // A byte that no kernel wrote is a fault, not a zero.
         Ok(self.memory.read(block.0, bytes as u64).map_err(memory_fault)?.to_vec())
     }
+    fn copy(&mut self, from: Block, to: Block, bytes: usize) -> Result<(), Diagnostic> {
+        let moved = self.download(from, bytes)?;
+        self.upload(to, &moved)
+    }
     fn free(&mut self, block: Block) {
-        self.sizes.remove(&block);
         // Freeing what alloc returned cannot fail.
         let _ = self.memory.free(block.0);
     }

@@ -1,6 +1,6 @@
 //! Kernels by their meaning: `KernelSpec` evaluated on the host. What every other device must equal.
 
-use crate::device::{Block, Device, HostMemory, LaunchStats, extents};
+use crate::device::{Block, Device, HostMemory, LaunchStats, bytes_of, extents};
 use tahoma_core::artifact::KernelDef;
 use tahoma_core::{Diagnostic, Tensor, kernel_eval};
 
@@ -22,10 +22,13 @@ impl Device for Reference {
         self.memory.alloc(bytes)
     }
     fn upload(&mut self, block: Block, bytes: &[u8]) -> Result<(), Diagnostic> {
-        self.memory.put(block, bytes.to_vec())
+        self.memory.put(block, bytes)
     }
-    fn download(&mut self, block: Block) -> Result<Vec<u8>, Diagnostic> {
-        Ok(self.memory.get(block)?.to_vec())
+    fn download(&mut self, block: Block, bytes: usize) -> Result<Vec<u8>, Diagnostic> {
+        Ok(self.memory.get(block, bytes)?.to_vec())
+    }
+    fn copy(&mut self, from: Block, to: Block, bytes: usize) -> Result<(), Diagnostic> {
+        self.memory.copy(from, to, bytes)
     }
     fn free(&mut self, block: Block) {
         self.memory.free(block);
@@ -34,13 +37,13 @@ impl Device for Reference {
         let k = &self.kernels[kernel];
         let mut args = vec![];
         for (b, t) in inputs.iter().zip(&k.spec.inputs) {
-            let tensor = Tensor::from_bytes(t.dtype, &extents(t)?, self.memory.get(*b)?);
+            let tensor = Tensor::from_bytes(t.dtype, &extents(t)?, self.memory.get(*b, bytes_of(t)?)?);
             args.push(tensor.ok_or_else(|| Diagnostic::error("E0605", format!("{}: an input block is no {t}", k.name)))?);
         }
         let out = kernel_eval::eval(&k.spec, &args)
             .map_err(|e| Diagnostic::error("E0603", format!("{}: {e}", k.name)).at((*k.origin).clone()))?;
         for (b, t) in outputs.iter().zip(out) {
-            self.memory.put(*b, t.to_bytes())?;
+            self.memory.put(*b, &t.to_bytes())?;
         }
         Ok(LaunchStats::default())
     }

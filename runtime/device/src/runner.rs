@@ -4,13 +4,17 @@
 //! value of a buffer = host tensor, device block, or both; moved only when the next reader is on the other side
 //! ```
 //!
-//! Buffers that alias share the value of their root. A value made in a run is dropped after its last reader.
+//! Buffers that alias share the value of their root. A value made in a run is dropped after its last reader. Values are never written
+//! once they are made, so several buffers may share a block of the device, or parts of one: the state of a loop, rows of what it reads
+//! and of what it keeps.
+
+pub(crate) mod repeat;
 
 use crate::artifact::{Artifact, tensor_of};
 use crate::device::{Block, Device, LaunchStats};
 use crate::memory;
 use rayon::prelude::*;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 use tahoma_core::artifact::{Branch, Manifest, PlanStep};
@@ -61,7 +65,20 @@ pub type Watch<'a> = &'a mut dyn FnMut(&PlanStep, &[Tensor], &[Tensor]) -> Resul
 #[derive(Default)]
 struct Value {
     host: Option<Tensor>,
-    block: Option<Block>,
+    block: Option<Held>,
+}
+
+/// A place on the device that keeps its block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Held {
+    base: Block,
+    at: u64,
+}
+
+impl Held {
+    fn place(self) -> Block {
+        self.base.at(self.at)
+    }
 }
 
 /// An artifact on a device, ready to run.
@@ -79,6 +96,10 @@ pub struct Runner {
     /// Functions that host steps call, and the weights that these read, by name.
     program: Program,
     named: BTreeMap<String, Tensor>,
+    /// How many values hold each block of the device, and its bytes.
+    blocks: HashMap<Block, (usize, u64)>,
+    /// Where launches put roots that have a place already: rows that a loop keeps.
+    placed: HashMap<usize, Held>,
     /// Bytes of device memory in use.
     device_bytes: u64,
     report: RunReport,
@@ -103,9 +124,8 @@ impl Runner {
         let mut program = Program { functions: m.functions.clone() };
         program.functions.entry(Program::MAIN.into()).or_default();
         let values = (0..m.buffers.len()).map(|_| Value::default()).collect();
-        let named = BTreeMap::new();
-        let mut r =
-            Runner { artifact, device, values, constant, uses, brought, program, named, device_bytes: 0, report: RunReport::default() };
+        let (named, blocks, placed, report) = (BTreeMap::new(), HashMap::new(), HashMap::new(), RunReport::default());
+        let mut r = Runner { artifact, device, values, constant, uses, brought, program, named, blocks, placed, device_bytes: 0, report };
         r.load()?;
         Ok(r)
     }
@@ -206,6 +226,7 @@ impl Runner {
             out.collect::<Result<Vec<_>, Diagnostic>>()
         });
         // Whatever a run made goes, also after a failure.
+        self.placed.clear();
         for b in 0..self.values.len() {
             if !self.constant[b] {
                 self.forget(b);
@@ -218,15 +239,15 @@ impl Runner {
 
     fn steps(&mut self, m: &Manifest, steps: &[PlanStep], uses: &Uses, watch: &mut Option<Watch>) -> Result<(), Diagnostic> {
         for (i, s) in steps.iter().enumerate() {
-            // A branch shows its steps, not itself.
+            // A branch or a loop shows its steps, not itself.
             let seen = match (&watch, s) {
-                (None, _) | (_, PlanStep::If { .. }) => None,
+                (None, _) | (_, PlanStep::If { .. } | PlanStep::Loop { .. }) => None,
                 _ => Some(s.inputs().iter().map(|&b| self.host(b)).collect::<Result<Vec<_>, _>>()?),
             };
             match s {
                 PlanStep::Launch { kernel, inputs, outputs } => {
                     let ins = inputs.iter().map(|&b| self.block(root(m, b))).collect::<Result<Vec<_>, _>>()?;
-                    let outs = outputs.iter().map(|&b| self.fresh(b)).collect::<Result<Vec<_>, _>>()?;
+                    let outs = outputs.iter().map(|&b| self.target(b)).collect::<Result<Vec<_>, _>>()?;
                     let start = Instant::now();
                     let stats = self.device.launch(*kernel, &ins, &outs)?;
                     self.count_launch(*kernel, stats, start.elapsed().as_nanos() as u64);
@@ -245,11 +266,12 @@ impl Runner {
                 PlanStep::If { inputs, then, otherwise, outputs } => {
                     let cond = inputs.first().ok_or_else(|| Diagnostic::error("E0901", "a branch without a condition"))?;
                     let taken = self.host(*cond)?.first_bool().ok_or_else(|| Diagnostic::error("E0606", "a condition must be one bool"))?;
-                    let inner = uses.branches.get(&i).ok_or_else(|| Diagnostic::error("E0901", "a branch without its uses"))?;
+                    let inner = uses.inner(i)?;
                     let (branch, inner) = if taken { (then, &inner[0]) } else { (otherwise, &inner[1]) };
                     self.steps(m, &branch.steps, inner, watch)?;
                     self.give(m, branch, outputs)?;
                 }
+                PlanStep::Loop { .. } => self.repeat(m, s, &uses.inner(i)?[0], watch)?,
             }
             if let (Some(w), Some(ins)) = (watch.as_mut(), seen) {
                 let outs = s.outputs().iter().map(|&b| self.host(b)).collect::<Result<Vec<_>, _>>()?;
@@ -262,24 +284,30 @@ impl Runner {
         Ok(())
     }
 
-    /// Gives a branch's results to the outputs of its step. A value that the branch made and gives once moves, where it lies; others
-    /// are copied on the host. Then nothing of the branch is left.
+    /// Gives a branch's results to the outputs of its step; then nothing of the branch is left.
     fn give(&mut self, m: &Manifest, branch: &Branch, outputs: &[usize]) -> Result<(), Diagnostic> {
-        let made: Vec<usize> = branch.steps.iter().flat_map(PlanStep::outputs).copied().collect();
-        let roots: Vec<usize> = branch.results.iter().map(|&b| root(m, b)).collect();
-        for ((&out, &result), &r) in outputs.iter().zip(&branch.results).zip(&roots) {
-            let (from, to) = (&m.buffers[r].ty, &m.buffers[out].ty);
+        for (&out, &result) in outputs.iter().zip(&branch.results) {
+            let (from, to) = (&m.buffers[root(m, result)].ty, &m.buffers[out].ty);
             let same = from.dtype == to.dtype && from.bytes().is_some() && from.bytes() == to.bytes();
-            if same && made.contains(&r) && roots.iter().filter(|x| **x == r).count() == 1 {
-                let v = std::mem::take(&mut self.values[r]);
-                let host = v.host.map(|t| view(to, Some(&t))).transpose()?;
-                self.values[out] = Value { host, block: v.block };
-            } else {
-                self.values[out].host = Some(self.host(result)?);
-            }
+            self.values[out] = if same { self.shared(m, result, out)? } else { Value { host: Some(self.host(result)?), block: None } };
         }
-        made.into_iter().for_each(|b| self.forget(b));
+        made(branch.steps.iter()).for_each(|b| self.forget(b));
         Ok(())
+    }
+
+    /// The value of `from` for buffer `to`, which has as many bytes: where it lies.
+    fn shared(&mut self, m: &Manifest, from: usize, to: usize) -> Result<Value, Diagnostic> {
+        let v = &self.values[root(m, from)];
+        let host = v.host.as_ref().map(|t| view(&m.buffers[to].ty, Some(t))).transpose()?;
+        let block = v.block;
+        Ok(Value { host, block: block.map(|h| self.hold(h)) })
+    }
+
+    fn hold(&mut self, h: Held) -> Held {
+        if let Some(b) = self.blocks.get_mut(&h.base) {
+            b.0 += 1;
+        }
+        h
     }
 
     fn count_launch(&mut self, kernel: usize, stats: LaunchStats, wall_ns: u64) {
@@ -306,9 +334,18 @@ impl Runner {
 
     fn forget(&mut self, root: usize) {
         let v = std::mem::take(&mut self.values[root]);
-        if let Some(b) = v.block {
-            self.device.free(b);
-            self.device_bytes -= self.artifact.manifest.buffers[root].ty.bytes().unwrap_or(0);
+        if let Some(h) = v.block {
+            self.release(h);
+        }
+    }
+
+    fn release(&mut self, h: Held) {
+        let Some(b) = self.blocks.get_mut(&h.base) else { return };
+        b.0 -= 1;
+        if b.0 == 0 {
+            self.device_bytes -= b.1;
+            self.blocks.remove(&h.base);
+            self.device.free(h.base);
         }
     }
 
@@ -320,9 +357,9 @@ impl Runner {
         if self.values[root].host.is_none()
             && let Some(block) = self.values[root].block
         {
-            let bytes = self.device.download(block)?;
-            self.report.downloaded_bytes += bytes.len() as u64;
             let ty = &m.buffers[root].ty;
+            let bytes = self.device.download(block.place(), ty.bytes().unwrap_or(0) as usize)?;
+            self.report.downloaded_bytes += bytes.len() as u64;
             let t = ty.shape.to_static().and_then(|s| Tensor::from_bytes(ty.dtype, &s, &bytes));
             self.values[root].host =
                 Some(t.ok_or_else(|| Diagnostic::error("E0901", format!("a block of {} bytes is no {ty}", bytes.len())))?);
@@ -332,8 +369,8 @@ impl Runner {
 
     /// A root buffer's value on the device.
     fn block(&mut self, root: usize) -> Result<Block, Diagnostic> {
-        if let Some(b) = self.values[root].block {
-            return Ok(b);
+        if let Some(h) = self.values[root].block {
+            return Ok(h.place());
         }
         let ty = self.artifact.manifest.buffers[root].ty.clone();
         let host = self.values[root].host.as_ref().ok_or_else(|| missing(root))?;
@@ -347,14 +384,28 @@ impl Runner {
         Ok(b)
     }
 
+    /// Where a launch writes a root.
+    fn target(&mut self, root: usize) -> Result<Block, Diagnostic> {
+        let Some(&h) = self.placed.get(&root) else { return self.fresh(root) };
+        let h = self.hold(h);
+        self.values[root].block = Some(h);
+        Ok(h.place())
+    }
+
     fn fresh(&mut self, root: usize) -> Result<Block, Diagnostic> {
         let bytes = self.artifact.manifest.buffers[root].ty.bytes().unwrap_or(0);
         let b = self.device.alloc(bytes as usize)?;
-        self.values[root].block = Some(b);
+        self.values[root].block = Some(Held { base: b, at: 0 });
+        self.blocks.insert(b, (1, bytes));
         self.device_bytes += bytes;
         self.report.peak_device_bytes = self.report.peak_device_bytes.max(self.device_bytes);
         Ok(b)
     }
+}
+
+/// Roots that steps make, those of a branch or a loop among them left out.
+fn made<'a>(steps: impl Iterator<Item = &'a PlanStep>) -> impl Iterator<Item = usize> {
+    steps.flat_map(PlanStep::outputs).copied().collect::<Vec<_>>().into_iter()
 }
 
 impl Drop for Runner {
@@ -430,10 +481,10 @@ fn view(ty: &TensorType, t: Option<&Tensor>) -> Result<Tensor, Diagnostic> {
     }
 }
 
-/// For a list of steps: the roots nobody reads after each step, and the same of the branches in it.
+/// For a list of steps: the roots nobody reads after each step, and the same of the branches and loops in it.
 pub(crate) struct Uses {
     pub(crate) after: Vec<Vec<usize>>,
-    pub(crate) branches: BTreeMap<usize, [Uses; 2]>,
+    inner: BTreeMap<usize, Vec<Uses>>,
 }
 
 impl Uses {
@@ -444,18 +495,31 @@ impl Uses {
         steps.iter().flat_map(PlanStep::outputs).chain(given).for_each(|&b| seen[b] = false);
         kept.iter().for_each(|&b| seen[root(b)] = true);
         let mut after = vec![vec![]; steps.len()];
-        let mut branches = BTreeMap::new();
+        let mut inner = BTreeMap::new();
         for (i, s) in steps.iter().enumerate().rev() {
             for &b in s.inputs().iter().chain(s.outputs()) {
                 if !std::mem::replace(&mut seen[root(b)], true) {
                     after[i].push(root(b));
                 }
             }
-            if let PlanStep::If { then, otherwise, .. } = s {
-                branches.insert(i, [then, otherwise].map(|b| Uses::of(m, &b.steps, &[], &b.results)));
+            match s {
+                PlanStep::If { then, otherwise, .. } => {
+                    inner.insert(i, [then, otherwise].map(|b| Uses::of(m, &b.steps, &[], &b.results)).into());
+                }
+                PlanStep::Loop { states, rows, stacks, steps, .. } => {
+                    let given: Vec<usize> = states.iter().map(|s| s.buffer).chain(rows.iter().map(|r| r.row)).collect();
+                    let kept: Vec<usize> = states.iter().map(|s| s.next).chain(stacks.iter().map(|s| s.row)).collect();
+                    inner.insert(i, vec![Uses::of(m, steps, &given, &kept)]);
+                }
+                PlanStep::Launch { .. } | PlanStep::Host { .. } => {}
             }
         }
-        Uses { after, branches }
+        Uses { after, inner }
+    }
+
+    /// Of the branches or the loop that step `i` is.
+    pub(crate) fn inner(&self, i: usize) -> Result<&[Uses], Diagnostic> {
+        self.inner.get(&i).map(Vec::as_slice).ok_or_else(|| Diagnostic::error("E0901", "a branch or loop without its uses"))
     }
 }
 

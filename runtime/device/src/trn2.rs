@@ -1,6 +1,6 @@
 //! Trainium2 kernels on the NeuronCore simulator: NKI text in, values and predicted time out.
 
-use crate::device::{Block, Device, HostMemory, LaunchStats, extents};
+use crate::device::{Block, Device, HostMemory, LaunchStats, bytes_of, extents};
 use tahoma_core::artifact::KernelDef;
 use tahoma_core::{DType, Diagnostic, TensorType};
 use tahoma_machine::trn2::{Program, TRN2, parse::parse, program::Param};
@@ -46,10 +46,13 @@ impl Device for Trn2Sim {
         self.memory.alloc(bytes)
     }
     fn upload(&mut self, block: Block, bytes: &[u8]) -> Result<(), Diagnostic> {
-        self.memory.put(block, bytes.to_vec())
+        self.memory.put(block, bytes)
     }
-    fn download(&mut self, block: Block) -> Result<Vec<u8>, Diagnostic> {
-        Ok(self.memory.get(block)?.to_vec())
+    fn download(&mut self, block: Block, bytes: usize) -> Result<Vec<u8>, Diagnostic> {
+        Ok(self.memory.get(block, bytes)?.to_vec())
+    }
+    fn copy(&mut self, from: Block, to: Block, bytes: usize) -> Result<(), Diagnostic> {
+        self.memory.copy(from, to, bytes)
     }
     fn free(&mut self, block: Block) {
         self.memory.free(block);
@@ -59,7 +62,7 @@ impl Device for Trn2Sim {
         let mut args = vec![];
         for (b, t) in inputs.iter().zip(&k.spec.inputs) {
             let shape = hbm_shape(extents(t)?);
-            args.push(HbmTensor::new(hbm_type(t.dtype), &shape, self.memory.get(*b)?));
+            args.push(HbmTensor::new(hbm_type(t.dtype), &shape, self.memory.get(*b, bytes_of(t)?)?));
         }
         let fault = |m: String| Diagnostic::error("E0603", m).at((*k.origin).clone()).note(format!("kernel text: {}", k.file));
         let out = simulate(program, &args, &Options::default()).map_err(|e| fault(e.to_string()))?;
@@ -74,7 +77,10 @@ impl Device for Trn2Sim {
             if t.dtype != hbm_type(want.dtype) {
                 return Err(fault(format!("kernel {} returned {} for {want}", k.name, t.dtype)));
             }
-            self.memory.put(*b, t.data.into_owned())?;
+            if Some(t.data.len() as u64) != want.bytes() {
+                return Err(fault(format!("kernel {} returned {} bytes for {want}", k.name, t.data.len())));
+            }
+            self.memory.put(*b, &t.data)?;
         }
         Ok(LaunchStats { device_ns: out.timeline.total_ns + TRN2.launch_ns, instructions })
     }

@@ -22,6 +22,7 @@ pub static NOT_GENERATED: &[(&str, &str)] = &[
     ("loop", "its types come from a function of the program"),
     ("non_max_suppression", "its operands are boxes and their scores, which no other op makes"),
     ("roi_align", "its operands are a map and regions of it, which no other op makes"),
+    ("scan", "its types come from a function of the program"),
     ("roi_max_pool", "its operands are a map and regions of it, which no other op makes"),
 ];
 

@@ -1,8 +1,9 @@
-//! `main` with its branches and its calls without a kernel put in line, so that the plan sees one list of values.
+//! `main` with its branches, its loops and its calls without a kernel put in line, so that the plan sees one list of values.
 
 use std::collections::{BTreeSet, HashMap};
 use tahoma_core::graph::{Graph, Node};
-use tahoma_core::{Diagnostic, Program, ValueId};
+use tahoma_core::ops::scan::ScanForm;
+use tahoma_core::{Diagnostic, Program, TensorType, ValueId};
 
 /// Deepest nesting of branches and calls: what the runtime takes.
 const MAX_DEPTH: usize = tahoma_runtime::artifact::MAX_DEPTH;
@@ -14,22 +15,38 @@ pub(super) struct Block {
     pub(super) results: Vec<ValueId>,
 }
 
-/// All nodes in an order of evaluation; those of a branch stand before the `if` they belong to.
+/// What a scan runs: its steps, and the values that stand for state and for rows in them.
+#[derive(Debug)]
+pub(super) struct Steps {
+    pub(super) form: ScanForm,
+    pub(super) block: Block,
+    pub(super) states: Vec<ValueId>,
+    pub(super) rows: Vec<ValueId>,
+}
+
+/// All nodes in an order of evaluation; those of a branch or a loop stand before the `if` or `scan` they belong to.
 #[derive(Debug)]
 pub(super) struct Inlined {
     pub(super) graph: Graph,
     pub(super) top: Block,
     /// Of each `if`: what runs where the condition is true, and where it is false.
     pub(super) branches: HashMap<usize, [Block; 2]>,
+    /// Of each `scan` that can be planned: what it repeats.
+    pub(super) loops: HashMap<usize, Steps>,
 }
 
-/// `main` and every function that an `if` may run.
+/// `main` and every function that an `if` or a `scan` may run.
 pub(super) fn reached(program: &Program) -> Vec<&Graph> {
     let (mut out, mut seen) = (vec![program.main()], BTreeSet::new());
     let mut at = 0;
     while let Some(g) = out.get(at).copied() {
-        for f in g.nodes.iter().filter(|n| n.op.name == "if").flat_map(|n| ["then", "else"].map(|b| n.attrs.func(b))) {
-            if let Some((name, g)) = f.and_then(|f| program.functions.get_key_value(f))
+        let regions = |n: &Node| match n.op.name {
+            "if" => vec!["then", "else"],
+            "scan" => vec!["body"],
+            _ => vec![],
+        };
+        for f in g.nodes.iter().flat_map(|n| regions(n).into_iter().filter_map(|b| n.attrs.func(b))) {
+            if let Some((name, g)) = program.functions.get_key_value(f)
                 && seen.insert(name)
             {
                 out.push(g);
@@ -45,11 +62,11 @@ pub(super) fn inline(program: &Program, has_kernel: &dyn Fn(&str) -> bool) -> Re
     let main = program.main();
     let mut graph = main.clone();
     graph.nodes.clear();
-    let mut i = Inliner { program, has_kernel, graph, branches: HashMap::new() };
+    let mut i = Inliner { program, has_kernel, graph, branches: HashMap::new(), loops: HashMap::new() };
     let mut same: HashMap<ValueId, ValueId> = (0..main.types.len() as u32).map(|v| (ValueId(v), ValueId(v))).collect();
     let nodes = i.nodes(main, &mut same, 0)?;
     let top = Block { nodes, results: main.outputs.iter().map(|o| o.value).collect() };
-    Ok(Inlined { graph: i.graph, top, branches: i.branches })
+    Ok(Inlined { graph: i.graph, top, branches: i.branches, loops: i.loops })
 }
 
 struct Inliner<'a> {
@@ -57,6 +74,7 @@ struct Inliner<'a> {
     has_kernel: &'a dyn Fn(&str) -> bool,
     graph: Graph,
     branches: HashMap<usize, [Block; 2]>,
+    loops: HashMap<usize, Steps>,
 }
 
 impl<'a> Inliner<'a> {
@@ -68,10 +86,7 @@ impl<'a> Inliner<'a> {
         let mut out = vec![];
         for n in &g.nodes {
             for r in &n.results {
-                map.entry(*r).or_insert_with(|| {
-                    self.graph.types.push(g.ty(*r).clone());
-                    ValueId(self.graph.types.len() as u32 - 1)
-                });
+                map.entry(*r).or_insert_with(|| fresh(&mut self.graph, g.ty(*r)));
             }
             let mut n = n.clone();
             n.operands.iter_mut().for_each(|v| *v = map[v]);
@@ -93,10 +108,30 @@ impl<'a> Inliner<'a> {
                     self.branches.insert(self.graph.nodes.len(), branches);
                     out.push(self.push(n));
                 }
+                ("scan", _) if self.is_planned(&n) => {
+                    let steps = self.steps(&n, depth)?;
+                    self.loops.insert(self.graph.nodes.len(), steps);
+                    out.push(self.push(n));
+                }
                 _ => out.push(self.push(n)),
             }
         }
         Ok(out)
+    }
+    /// Whether a scan can be a loop of the plan: every extent is known, and rows are whole bytes. Else it runs on the host.
+    fn is_planned(&self, n: &Node) -> bool {
+        let fits = |t: &TensorType| t.shape.is_static() && t.bytes().is_some() && t.dtype.bits().is_multiple_of(8);
+        n.operands.iter().chain(&n.results).all(|&v| fits(self.graph.ty(v)))
+    }
+    fn steps(&mut self, n: &Node, depth: usize) -> Result<Steps, Diagnostic> {
+        let form = ScanForm::of(n)?;
+        let g = self.function(&form.body)?;
+        let own: Vec<ValueId> = g.inputs[..form.carried + form.sliced].iter().map(|p| fresh(&mut self.graph, g.ty(p.value))).collect();
+        let mut inner = ports(g, &[&own, &n.operands[own.len()..]].concat());
+        let nodes = self.nodes(g, &mut inner, depth + 1)?;
+        let block = Block { nodes, results: g.outputs.iter().map(|o| inner[&o.value]).collect() };
+        let (states, rows) = own.split_at(form.carried);
+        Ok(Steps { block, states: states.to_vec(), rows: rows.to_vec(), form })
     }
     fn push(&mut self, n: Node) -> usize {
         self.graph.nodes.push(n);
@@ -111,6 +146,11 @@ impl<'a> Inliner<'a> {
     fn function(&self, name: &str) -> Result<&'a Graph, Diagnostic> {
         self.program.functions.get(name).ok_or_else(|| super::fault(&format!("no function @{name}")))
     }
+}
+
+fn fresh(g: &mut Graph, ty: &TensorType) -> ValueId {
+    g.types.push(ty.clone());
+    ValueId(g.types.len() as u32 - 1)
 }
 
 /// A function's inputs as the values that it is applied to.

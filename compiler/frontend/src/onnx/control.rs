@@ -1,12 +1,15 @@
-//! Operators over subgraphs. Conditions and trip counts known at import are resolved there: branches are inlined, loops unrolled. A
-//! branch on a run-time condition becomes two functions of the program and an `ml.if`, a loop that ends at run time, or is too long to
-//! unroll, one function and an `ml.loop`.
+//! Operators over subgraphs. Conditions and trip counts known at import are resolved there: branches are inlined, loops are an `ml.scan`
+//! or unrolled ([`super::steps`]). A branch on a run-time condition becomes two functions of the program and an `ml.if`, a loop that ends
+//! at run time one function and an `ml.loop`.
 
 use super::context::{Context, R, V};
 use super::frame::{Frame, Scope, Slot};
 use super::importer::Importer;
 use super::ops::{Import, Row};
+use super::steps::{SHORT, Steps};
 use crate::proto::GraphProto;
+use tahoma_core::graph::FOLD_ELEMENTS;
+use tahoma_core::ops::scan::MAX_TRIPS;
 use tahoma_core::{Attr, Attrs, DType, Dim, Graph, OpError, Port, Shape, Tensor, TensorType, ValueId};
 
 pub(super) static ROWS: &[Row] = &[
@@ -134,8 +137,8 @@ fn loop_(cx: &mut Context) -> R<Vec<Slot>> {
     let trips = match cx.try_opt(0)? {
         None => None,
         Some(v) => match cx.ints_of(v).and_then(|v| v.first().copied()) {
-            Some(n) if n <= cx.imp.options.budget.trips as i64 => Some(n),
-            _ => return repeat(cx, g),
+            Some(n) => Some(n),
+            None => return repeat(cx, g),
         },
     };
     let mut cond = match cx.try_opt(1)? {
@@ -149,6 +152,16 @@ fn loop_(cx: &mut Context) -> R<Vec<Slot>> {
     let k = carried.len();
     if g.input.len() != k + 2 || g.output.len() < k + 1 {
         return Err(OpError::new("E0202", format!("{k} carried values need a body with {} inputs, it has {}", k + 2, g.input.len())));
+    }
+    if let (true, Some(n)) = (cond, trips)
+        && n > SHORT as i64
+    {
+        if let Some(out) = counted(cx, g, n, &carried)? {
+            return Ok(out);
+        }
+        if n > cx.imp.options.budget.trips as i64 {
+            return repeat(cx, g);
+        }
     }
     let mut stacked: Vec<Vec<V>> = vec![vec![]; g.output.len() - 1 - k];
     let mut i = 0i64;
@@ -181,6 +194,38 @@ fn loop_(cx: &mut Context) -> R<Vec<Slot>> {
         carried.push(stack(cx, s, 0, g, k + 1 + j)?);
     }
     Ok(carried)
+}
+
+/// A loop that runs as often as it says; `None` where the body may end it, or where it carries more than tensors.
+fn counted<'m>(cx: &mut Context<'_, 'm>, g: &'m GraphProto, trips: i64, carried: &[Slot]) -> R<Option<Vec<Slot>>> {
+    let tensors: Option<Vec<V>> = carried.iter().map(|s| if let Slot::Value(v) = s { Some(*v) } else { None }).collect();
+    let (Some(carried), Ok(trips)) = (tensors, usize::try_from(trips)) else { return Ok(None) };
+    if trips as u64 > MAX_TRIPS {
+        return Ok(None);
+    }
+    // As numbers, as far as such are kept: what the body computes from them alone is then known of every run.
+    let runs = match trips <= FOLD_ELEMENTS {
+        true => cx.constant(Tensor::i64(&[trips], (0..trips as i64).collect())),
+        false => cx.iota(trips)?,
+    };
+    let kept = vec![false; g.output.len() - 1 - carried.len()];
+    let steps = Steps { trips, carried: &carried, sliced: &[(runs, false)], shared: &[], kept: &kept };
+    let made = steps.looped(cx, &mut |cx, carried, rows, _| {
+        let go = cx.constant(Tensor::bool(&[], vec![true]));
+        let args = [rows[0], go].iter().chain(carried).map(|&v| Slot::Value(v)).collect();
+        let mut out = tensors_of(cx.imp.subgraph(g, args)?)?;
+        let again = out.remove(0);
+        match cx.constant_of(again).and_then(|t| t.first_bool()) {
+            Some(true) => Ok(out),
+            _ => Err(OpError::new("E0209", "the body may end the loop")),
+        }
+    });
+    // What is wrong with the body is told by whoever builds it next.
+    Ok(made.unwrap_or_default().map(|out| out.into_iter().map(Slot::Value).collect()))
+}
+
+fn tensors_of(slots: Vec<Slot>) -> R<Vec<V>> {
+    slots.into_iter().map(value).collect()
 }
 
 /// A loop that ends at run time.
@@ -247,46 +292,6 @@ fn repeat<'m>(cx: &mut Context<'_, 'm>, g: &'m GraphProto) -> R<Vec<Slot>> {
     Ok(cx.b().structure(def, &operands, attributes, results)?.into_iter().map(Slot::Value).collect())
 }
 
-/// A loop of `trips` runs that an importer writes itself. `step` makes from the number of the run, the carried values and the shared
-/// ones the next carried values and what is kept; it sees only those. Results: the last carried values, then what was kept, stacked.
-pub(super) fn counted(
-    cx: &mut Context,
-    trips: usize,
-    carried: &[V],
-    shared: &[V],
-    step: impl FnOnce(&mut Context, V, &[V], &[V]) -> R<(Vec<V>, Vec<V>)>,
-) -> R<Vec<V>> {
-    let name = cx.imp.fresh_name("steps");
-    let types: Vec<TensorType> = carried.iter().chain(shared).map(|&v| cx.ty(v)).collect();
-    let origin = cx.imp.builder_ref().origin().clone();
-    let mut frame = Frame::new(&name);
-    frame.builder.set_origin(origin);
-    let i = frame.builder.input("i", TensorType::known(DType::I64, &[]));
-    let go = frame.builder.input("go", TensorType::known(DType::Bool, &[]));
-    let args: Vec<V> = types.iter().enumerate().map(|(k, t)| frame.builder.input(&format!("arg{k}"), t.clone())).collect();
-    cx.imp.frames.push(frame);
-    let made = step(cx, i, &args[..carried.len()], &args[carried.len()..]);
-    let Some(mut frame) = cx.imp.frames.pop() else {
-        return Err(OpError::new("E0901", "the import lost its frame"));
-    };
-    let (next, kept) = made?;
-    let mut results: Vec<TensorType> = types[..carried.len()].to_vec();
-    frame.builder.output("go", go);
-    for (k, &v) in next.iter().chain(&kept).enumerate() {
-        if k >= carried.len() {
-            let t = frame.builder.ty(v).clone();
-            results.push(TensorType::new(t.dtype, Shape([&[Dim::from(trips)], &t.shape.0[..]].concat())));
-        }
-        frame.builder.output(&format!("out{k}"), v);
-    }
-    cx.imp.functions.insert(name.clone(), frame.builder.finish());
-    let attributes = Attrs::new().with("body", Attr::Func(name.as_str().into())).with("carried", carried.len() as i64);
-    let (count, go) = (cx.int(trips as i64), cx.constant(Tensor::bool(&[], vec![true])));
-    let operands = [&[count, go], carried, shared].concat();
-    let def = tahoma_core::ops::find("loop").ok_or_else(|| OpError::new("E0901", "the op table has no ml.loop"))?;
-    cx.b().structure(def, &operands, attributes, results)
-}
-
 /// A body's first result must be one bool; ONNX lets it have any shape of one element.
 fn one_bool(g: &Graph) -> R<()> {
     let t = g.ty(g.outputs[0].value);
@@ -338,7 +343,7 @@ fn stack(cx: &mut Context, vs: Vec<V>, axis: usize, g: &GraphProto, output: usiz
 fn scan_steps<'m>(
     cx: &mut Context<'_, 'm>,
     g: &'m GraphProto,
-    mut states: Vec<Slot>,
+    states: &[V],
     inputs: &[(V, usize, bool)],
     length: usize,
     outputs: &[(i64, bool)],
@@ -347,33 +352,43 @@ fn scan_steps<'m>(
     if g.input.len() != n + inputs.len() || g.output.len() != n + outputs.len() {
         return Err(OpError::new("E0202", "the body's inputs and outputs do not match the operands"));
     }
-    let mut stacked: Vec<Vec<V>> = vec![vec![]; outputs.len()];
-    for t in 0..length {
-        let mut args = states;
-        for &(x, axis, reverse) in inputs {
-            let at = if reverse { length - 1 - t } else { t };
-            let s = cx.slice(x, axis, at, 1)?;
-            args.push(Slot::Value(cx.squeeze(s, &[axis])?));
+    let mut out: Vec<Slot> = states.iter().map(|&v| Slot::Value(v)).collect();
+    if length == 0 {
+        for j in 0..outputs.len() {
+            out.push(stack(cx, vec![], 0, g, n + j)?);
         }
-        let mut out = cx.imp.subgraph(g, args)?.into_iter();
-        states = out.by_ref().take(n).collect();
-        let rest: Vec<Slot> = out.collect();
-        if states.iter().chain(&rest).any(|s| matches!(s, Slot::Unknown)) {
-            return Ok(unknowns(g.output.len()));
-        }
-        for (s, v) in stacked.iter_mut().zip(rest) {
-            s.push(value(v)?);
-        }
+        return Ok(out);
     }
-    for (j, (mut s, &(axis, reverse))) in stacked.into_iter().zip(outputs).enumerate() {
-        if reverse {
-            s.reverse();
-        }
-        let rank = s.first().map_or(1, |v| cx.rank(*v) + 1);
-        let axis = cx.axis(axis, rank)?;
-        states.push(stack(cx, s, axis, g, n + j)?);
+    let mut sliced = vec![];
+    for &(x, axis, reverse) in inputs {
+        let mut perm: Vec<usize> = (0..cx.rank(x)).filter(|&a| a != axis).collect();
+        perm.insert(0, axis);
+        sliced.push((cx.transpose(x, &perm)?, reverse));
     }
-    Ok(states)
+    let kept: Vec<bool> = outputs.iter().map(|o| o.1).collect();
+    let steps = Steps { trips: length, carried: states, sliced: &sliced, shared: &[], kept: &kept };
+    let mut unknown = false;
+    let made = steps.run(cx, &mut |cx, carried, rows, _| {
+        let out = cx.imp.subgraph(g, carried.iter().chain(rows).map(|&v| Slot::Value(v)).collect())?;
+        unknown = out.iter().any(|s| matches!(s, Slot::Unknown));
+        tensors_of(out)
+    });
+    if unknown {
+        // What is wrong inside has been reported there.
+        return Ok(unknowns(g.output.len()));
+    }
+    let made = made?;
+    for (j, &v) in made.iter().enumerate() {
+        if j < n {
+            out[j] = Slot::Value(v);
+            continue;
+        }
+        let axis = cx.axis(outputs[j - n].0, cx.rank(v))?;
+        let mut perm: Vec<usize> = (1..cx.rank(v)).collect();
+        perm.insert(axis, 0);
+        out.push(Slot::Value(cx.transpose(v, &perm)?));
+    }
+    Ok(out)
 }
 
 fn scan(cx: &mut Context) -> R<Vec<Slot>> {
@@ -382,7 +397,7 @@ fn scan(cx: &mut Context) -> R<Vec<Slot>> {
     let total = cx.count();
     let m = usize::try_from(m).ok().filter(|&m| m >= 1 && m <= total).ok_or_else(|| OpError::attr("num_scan_inputs is out of range"))?;
     let n = total - m;
-    let states: Vec<Slot> = cx.inputs()?[..n].iter().map(|&v| Slot::Value(v)).collect();
+    let states = cx.inputs()?[..n].to_vec();
     let pick = |a: Option<&[i64]>, i: usize| a.and_then(|a| a.get(i).copied()).unwrap_or(0);
     let (in_axes, in_dirs) = (cx.attrs.ints("scan_input_axes"), cx.attrs.ints("scan_input_directions"));
     let (out_axes, out_dirs) = (cx.attrs.ints("scan_output_axes"), cx.attrs.ints("scan_output_directions"));
@@ -396,15 +411,10 @@ fn scan(cx: &mut Context) -> R<Vec<Slot>> {
         }
         inputs.push((v, axis, pick(in_dirs, i) == 1));
     }
-    let length = bounded(cx, length.unwrap_or(0))?;
+    let length = length.unwrap_or(0);
     let k = g.output.len().saturating_sub(n);
     let outputs: Vec<(i64, bool)> = (0..k).map(|i| (pick(out_axes, i), pick(out_dirs, i) == 1)).collect();
-    scan_steps(cx, g, states, &inputs, length, &outputs)
-}
-
-fn bounded(cx: &Context, length: usize) -> R<usize> {
-    let most = cx.imp.options.budget.trips;
-    if length > most { Err(OpError::new("E0107", format!("the scan has {length} steps, more than {most}"))) } else { Ok(length) }
+    scan_steps(cx, g, &states, &inputs, length, &outputs)
 }
 
 /// Scan of operator set 8: a batch axis in front, an optional first operand with sequence lengths.
@@ -423,27 +433,25 @@ fn scan8(cx: &mut Context) -> R<Vec<Slot>> {
     let operands: Vec<V> = (1..=total).map(|i| cx.input(i)).collect::<R<_>>()?;
     let batch = cx.dim(operands[0], 0)?;
     let length = cx.dim(operands[n], 1)?;
-    let (batch, length) = (bounded(cx, batch)?, bounded(cx, length)?);
     let k = g.output.len().saturating_sub(n);
-    let mut results: Vec<Vec<V>> = vec![vec![]; n + k];
-    for b in 0..batch {
-        let mut one = Vec::new();
-        for &v in &operands {
-            let s = cx.slice(v, 0, b, 1)?;
-            one.push(cx.squeeze(s, &[0])?);
-        }
-        let states = one[..n].iter().map(|&v| Slot::Value(v)).collect();
+    if batch == 0 {
+        return Err(cx.unsupported("Scan of operator set 8 over an empty batch"));
+    }
+    // A loop over the batch around the one over the steps.
+    let sliced: Vec<(V, bool)> = operands.iter().map(|&v| (v, false)).collect();
+    let outer = Steps { trips: batch, carried: &[], sliced: &sliced, shared: &[], kept: &vec![false; n + k] };
+    let mut unknown = false;
+    let made = outer.run(cx, &mut |cx, _, one, _| {
         let inputs: Vec<(V, usize, bool)> =
             one[n..].iter().enumerate().map(|(i, &v)| (v, 0, dirs.and_then(|d| d.get(i)) == Some(&1))).collect();
-        let out = scan_steps(cx, g, states, &inputs, length, &vec![(0, false); k])?;
-        if out.iter().any(|s| matches!(s, Slot::Unknown)) {
-            return Ok(unknowns(n + k));
-        }
-        for (r, s) in results.iter_mut().zip(out) {
-            r.push(value(s)?);
-        }
+        let out = scan_steps(cx, g, &one[..n], &inputs, length, &vec![(0, false); k])?;
+        unknown = out.iter().any(|s| matches!(s, Slot::Unknown));
+        tensors_of(out)
+    });
+    if unknown {
+        return Ok(unknowns(n + k));
     }
-    results.into_iter().enumerate().map(|(i, vs)| stack(cx, vs, 0, g, i)).collect()
+    Ok(made?.into_iter().map(Slot::Value).collect())
 }
 
 fn sequence_map(cx: &mut Context) -> R<Vec<Slot>> {

@@ -105,6 +105,14 @@ impl<'m> Importer<'m> {
         self.random - 1
     }
 
+    /// How many random nodes without a seed there were so far.
+    pub(super) fn random_drawn(&self) -> u32 {
+        self.random
+    }
+    pub(super) fn set_random_drawn(&mut self, n: u32) {
+        self.random = n;
+    }
+
     pub(super) fn run(mut self) -> Result<Imported, Diagnostics> {
         let model = self.model;
         prepass::check(model, &self.name, &mut self.diags);

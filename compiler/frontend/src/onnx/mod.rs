@@ -20,6 +20,7 @@ pub(crate) mod prepass;
 pub(crate) mod schema;
 mod schema_microsoft;
 mod schema_table;
+mod steps;
 mod symbols;
 pub(crate) mod text;
 

@@ -11,6 +11,7 @@ mod moves;
 mod onnx_extra;
 mod quick;
 mod reduce;
+pub mod scan;
 mod search;
 pub mod structure;
 

@@ -1,4 +1,4 @@
-//! Constants, weights, and ops over functions of the program: call, if, loop.
+//! Constants, weights, and ops over functions of the program: call, if, loop, scan.
 
 use crate::diag::Diagnostic;
 use crate::eval::{Watch, Weights, run_watched};
@@ -29,11 +29,11 @@ pub static CONSTANT: &OpDef = &OpDef {
     eval: constant_value,
 };
 
-fn by_context(_: &InferArgs) -> Result<Vec<TensorType>, OpError> {
+pub(super) fn by_context(_: &InferArgs) -> Result<Vec<TensorType>, OpError> {
     Err(OpError::new("E0902", "the type of this op comes from its context"))
 }
 
-fn by_program(_: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
+pub(super) fn by_program(_: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
     Err(OpError::value("this op is evaluated with its program"))
 }
 
@@ -102,7 +102,7 @@ pub static LOOP: &OpDef = &OpDef {
     eval: by_program,
 };
 
-pub static ROWS: &[&OpDef] = &[CONSTANT, WEIGHT, CALL, IF, LOOP];
+pub static ROWS: &[&OpDef] = &[CONSTANT, WEIGHT, CALL, IF, LOOP, super::scan::SCAN];
 
 /// Most runs of a loop: a condition that always holds must end.
 const MAX_TRIPS: i64 = 1 << 20;
@@ -146,7 +146,7 @@ fn run_loop(program: &Program, n: &Node, operands: Vec<Tensor>, weights: &dyn We
 }
 
 /// Equal tensors along a new first axis; none of them have the type that the body declares, open extents being 0.
-fn stacked(all: Vec<Tensor>, ty: &TensorType) -> Result<Tensor, OpError> {
+pub(super) fn stacked(all: Vec<Tensor>, ty: &TensorType) -> Result<Tensor, OpError> {
     let Some(first) = all.first() else {
         let dims: Vec<usize> = std::iter::once(0).chain(ty.shape.0.iter().map(|d| d.known().unwrap_or(0) as usize)).collect();
         return Ok(Tensor::full(ty.dtype, &dims, 0.0));
@@ -183,6 +183,7 @@ pub fn eval(program: &Program, n: &Node, operands: Vec<Tensor>, weights: &dyn We
             run_watched(program, f, operands.collect(), weights, watch)
         }
         "loop" => run_loop(program, n, operands, weights, watch),
+        "scan" => super::scan::run_scan(program, n, operands, weights, watch),
         other => Err(fault(&format!("ml.{other} has no evaluation"))),
     }
 }

@@ -78,6 +78,7 @@ driver! {
     mem_free = "cuMemFree_v2"(u64);
     copy_to = "cuMemcpyHtoD_v2"(u64, *const c_void, usize);
     copy_from = "cuMemcpyDtoH_v2"(*mut c_void, u64, usize);
+    copy_within = "cuMemcpyDtoD_v2"(u64, u64, usize);
     stream_wait = "cuStreamSynchronize"(Handle);
     launch = "cuLaunchKernel"(Handle, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, Handle, *mut *mut c_void, *mut *mut c_void);
     event_create = "cuEventCreate"(*mut Handle, c_uint);
@@ -326,6 +327,15 @@ impl Memory {
         // SAFETY: the device range lies in this live allocation and the host range is the whole of `out`; the call waits.
         driver.check("cuMemcpyDtoH", unsafe { (driver.copy_from)(out.as_mut_ptr().cast(), at, bytes) })?;
         Ok(out)
+    }
+
+    /// Copies `bytes` bytes from `from` of a piece of memory to `to` of this one, after everything launched before; nobody waits.
+    pub(super) fn copy(&self, to: u64, source: &Memory, from: u64, bytes: usize) -> Result<(), CudaError> {
+        let (at, from) = (self.inside("cuMemcpyDtoD", to, bytes)?, source.inside("cuMemcpyDtoD", from, bytes)?);
+        self.gpu.current()?;
+        let driver = &self.gpu.driver;
+        // SAFETY: both ranges lie in live allocations.
+        driver.check("cuMemcpyDtoD", unsafe { (driver.copy_within)(at, from, bytes) })
     }
 }
 

@@ -18,7 +18,7 @@ use crate::arena::Arena;
 use crate::device::{Block, Device, Finished, LaunchStats};
 use driver::{Event, Gpu, Memory, Module, refuse};
 use rayon::prelude::*;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tahoma_core::Diagnostic;
@@ -78,7 +78,7 @@ pub fn open() -> Result<Box<dyn Device>, Diagnostic> {
 pub fn open_with(options: &Options) -> Result<Box<dyn Device>, Diagnostic> {
     let gpu = Gpu::open(options.library.as_deref(), options.index).map_err(unavailable)?;
     let clock = Clock { on: options.timing, ..Clock::default() };
-    Ok(Box::new(Cuda { kernels: vec![], clock, chunks: vec![], sizes: HashMap::new(), cubins: options.cubins.clone(), gpu }))
+    Ok(Box::new(Cuda { kernels: vec![], clock, chunks: vec![], cubins: options.cubins.clone(), gpu }))
 }
 
 fn failed(e: CudaError) -> Diagnostic {
@@ -99,8 +99,6 @@ struct Cuda {
     clock: Clock,
     /// Memory with what is in use of it: one piece, unless a plan needed more than was foreseen.
     chunks: Vec<(Memory, Arena)>,
-    /// Bytes of each block in use; its number is the device address.
-    sizes: HashMap<Block, usize>,
     cubins: Arc<BTreeMap<String, Vec<u8>>>,
     gpu: Arc<Gpu>,
 }
@@ -188,9 +186,7 @@ impl Device for Cuda {
             self.reserve(size)?;
             taken = self.chunks.last_mut().and_then(|(m, a)| Some(m.address + a.take(bytes as u64)?));
         }
-        let b = Block(taken.ok_or_else(|| Diagnostic::error("E0901", "a new piece of memory is too small"))?);
-        self.sizes.insert(b, bytes);
-        Ok(b)
+        taken.map(Block).ok_or_else(|| Diagnostic::error("E0901", "a new piece of memory is too small"))
     }
 
     fn upload(&mut self, block: Block, bytes: &[u8]) -> Result<(), Diagnostic> {
@@ -200,19 +196,24 @@ impl Device for Cuda {
         done
     }
 
-    fn download(&mut self, block: Block) -> Result<Vec<u8>, Diagnostic> {
-        let bytes = self.sizes.get(&block).copied().unwrap_or(0);
+    fn download(&mut self, block: Block, bytes: usize) -> Result<Vec<u8>, Diagnostic> {
         let (memory, at) = self.place("cuMemcpyDtoH", block)?;
         let done = memory.read(at, bytes).map_err(|e| self.suspects(failed(e)));
         self.clock.gap();
         done
     }
 
+    fn copy(&mut self, from: Block, to: Block, bytes: usize) -> Result<(), Diagnostic> {
+        let (source, at) = self.place("cuMemcpyDtoD", from)?;
+        let (target, there) = self.place("cuMemcpyDtoD", to)?;
+        let done = target.copy(there, source, at, bytes).map_err(|e| self.suspects(failed(e)));
+        self.clock.gap();
+        done
+    }
+
     fn free(&mut self, block: Block) {
         // What is launched later comes later on the card too, so the place can be used again at once.
-        if self.sizes.remove(&block).is_some()
-            && let Some((m, a)) = self.chunks.iter_mut().find(|m| block.0 >= m.0.address && block.0 - m.0.address < m.0.bytes)
-        {
+        if let Some((m, a)) = self.chunks.iter_mut().find(|m| block.0 >= m.0.address && block.0 - m.0.address < m.0.bytes) {
             a.give(block.0 - m.address);
         }
     }

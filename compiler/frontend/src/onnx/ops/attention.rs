@@ -3,6 +3,7 @@
 use super::{Row, many, one};
 use crate::onnx::context::{Context, R, V, attrs};
 use crate::onnx::frame::Slot;
+use crate::onnx::steps::Steps;
 use tahoma_core::{DType, OpError};
 
 pub(super) static ROWS: &[Row] = &[
@@ -337,9 +338,6 @@ fn linear_attention(cx: &mut Context) -> R<Vec<V>> {
     let (q, k, v) = (wide(cx, q)?, wide(cx, k)?, wide(cx, v)?);
     let (qd, vd) = (cx.dims(q)?, cx.dims(v)?);
     let (b, t, dk, dv) = (qd[0], qd[2], qd[3], vd[3]);
-    if t > 128 {
-        return Err(cx.unsupported(format!("LinearAttention over {t} steps")).note("up to 128 steps are unrolled"));
-    }
     let decay = match decay {
         Some(d) => {
             let d = heads(cx, d, kvh)?;
@@ -360,37 +358,48 @@ fn linear_attention(cx: &mut Context) -> R<Vec<V>> {
         Some(p) => cx.dtype(p),
         None => dtype,
     };
-    let mut state = match past {
+    let state = match past {
         Some(p) => wide(cx, p)?,
         None => cx.full(0.0, DType::F32, &[b, kvh, dk, dv])?,
     };
     let scale = cx.attrs.float("scale").filter(|&s| s != 0.0).unwrap_or(1.0 / (dk as f64).sqrt());
     let q = cx.scale(q, scale)?;
-    let mut rows = Vec::new();
-    for i in 0..t {
-        let (qt, kt) = (cx.slice(q, 2, i, 1)?, cx.slice(k, 2, i, 1)?);
-        let mut vt = cx.slice(v, 2, i, 1)?;
-        let column = cx.transpose(kt, &[0, 1, 3, 2])?;
-        if let Some(d) = decay {
-            let g = cx.slice(d, 2, i, 1)?;
-            let g = cx.transpose(g, &[0, 1, 3, 2])?;
-            state = cx.mul(state, g)?;
-        }
-        if let Some(beta) = beta {
-            let seen = cx.matmul(kt, state)?;
-            let miss = cx.sub(vt, seen)?;
-            let w = cx.slice(beta, 2, i, 1)?;
-            vt = cx.mul(w, miss)?;
-        }
-        let write = cx.mul(column, vt)?;
-        state = cx.add(state, write)?;
-        let read = repeat_heads(cx, state, qh / kvh)?;
-        rows.push(cx.matmul(qt, read)?);
-    }
-    let y = match rows[..] {
-        [] => cx.full(0.0, DType::F32, &[b, qh, 0, dv])?,
-        _ => cx.concat(&rows, 2)?,
+    // Steps first, each still with its axis: [T, B, H, 1, D].
+    let by_step = |cx: &mut Context, x: V| {
+        let x = cx.transpose(x, &[2, 0, 1, 3])?;
+        cx.unsqueeze(x, 3)
     };
+    let mut sliced = vec![(by_step(cx, q)?, false), (by_step(cx, k)?, false), (by_step(cx, v)?, false)];
+    for x in [decay, beta].into_iter().flatten() {
+        sliced.push((by_step(cx, x)?, false));
+    }
+    let steps = Steps { trips: t, carried: &[state], sliced: &sliced, shared: &[], kept: &[false] };
+    let made = match t {
+        0 => vec![state, cx.full(0.0, DType::F32, &[0, b, qh, 1, dv])?],
+        _ => steps.run(cx, &mut |cx, carried, rows, _| {
+            let (mut state, qt, kt, mut vt) = (carried[0], rows[0], rows[1], rows[2]);
+            let mut more = rows[3..].iter().copied();
+            let column = cx.transpose(kt, &[0, 1, 3, 2])?;
+            if decay.is_some() {
+                let g = more.next().ok_or_else(|| OpError::new("E0901", "no row of decay"))?;
+                let g = cx.transpose(g, &[0, 1, 3, 2])?;
+                state = cx.mul(state, g)?;
+            }
+            if beta.is_some() {
+                let w = more.next().ok_or_else(|| OpError::new("E0901", "no row of beta"))?;
+                let seen = cx.matmul(kt, state)?;
+                let miss = cx.sub(vt, seen)?;
+                vt = cx.mul(w, miss)?;
+            }
+            let write = cx.mul(column, vt)?;
+            state = cx.add(state, write)?;
+            let read = repeat_heads(cx, state, qh / kvh)?;
+            Ok(vec![state, cx.matmul(qt, read)?])
+        })?,
+    };
+    let state = made[0];
+    let y = cx.squeeze(made[1], &[3])?;
+    let y = cx.transpose(y, &[1, 2, 0, 3])?;
     let y = joined(cx, y)?;
     Ok(vec![cx.cast(y, dtype)?, cx.cast(state, kept)?])
 }

@@ -1,17 +1,14 @@
-//! Recurrent layers: the input projection of all steps is one matrix product, each step one more and elementwise ops. Short sequences
-//! are unrolled, long ones are an `ml.loop`.
+//! Recurrent layers: the input projection of all steps is one matrix product before the loop, each step one more and elementwise ops.
 
 use super::math::clamp;
 use super::quant::dynamic;
 use super::{Row, many};
 use crate::onnx::context::{Context, R, V, attrs};
+use crate::onnx::steps::Steps;
 use tahoma_core::{DType, OpError};
 
 pub(super) static ROWS: &[Row] =
     &[many("RNN", 1, rnn), many("GRU", 1, rnn), many("LSTM", 1, rnn), many("DynamicQuantizeLSTM", 1, rnn).of("com.microsoft")];
-
-/// Longest sequence that is unrolled.
-const MAX_STEPS: usize = 128;
 
 #[derive(Clone)]
 struct Activation {
@@ -49,8 +46,6 @@ impl Activation {
 #[derive(Clone)]
 struct Cell {
     kind: &'static str,
-    /// Where sequences end, [batch, 1].
-    lens: Option<V>,
     /// The hidden state goes through 8 bits before it meets the weights.
     quantised: bool,
     hidden: usize,
@@ -106,12 +101,16 @@ fn rnn(cx: &mut Context) -> R<Vec<V>> {
     if cx.attrs.int("hidden_size").is_some_and(|h| h != hidden as i64) {
         return Err(OpError::attr(format!("hidden_size does not match R, which says {hidden}")));
     }
-    let lens = match cx.try_opt(4)? {
+    // Which sequences go on at each step, [steps, batch, 1].
+    let live = match cx.try_opt(4)? {
         // Where all sequences are full there is nothing to mask.
         Some(l) if cx.ints_of(l).is_some_and(|l| l.iter().all(|&l| l == steps as i64)) => None,
         Some(l) => {
             let l = cx.cast(l, DType::I64)?;
-            Some(cx.reshape(l, &[batch, 1])?)
+            let l = cx.reshape(l, &[1, batch, 1])?;
+            let now = cx.iota(steps)?;
+            let now = cx.reshape(now, &[steps, 1, 1])?;
+            Some(cx.f("lt", &[now, l])?)
         }
         None => None,
     };
@@ -152,7 +151,6 @@ fn rnn(cx: &mut Context) -> R<Vec<V>> {
         };
         let cell = Cell {
             kind,
-            lens,
             quantised,
             hidden,
             r: rk,
@@ -167,31 +165,20 @@ fn rnn(cx: &mut Context) -> R<Vec<V>> {
             Some(v) => part(cx, v, &[batch, hidden]),
             None => cx.full(0.0, dtype, &[batch, hidden]),
         };
-        let (mut h, mut c) = (start(cx, initial[0])?, start(cx, initial[1])?);
-        if steps > MAX_STEPS {
-            let (last, mut kept) = cell.repeated(cx, projected, steps, reverse, h, c)?;
-            (h, c) = last;
-            if reverse {
-                kept = cx.slice_step(kept, 0, steps as i64 - 1, steps, -1)?;
-            }
-            ys.push(cx.reshape(kept, &[steps, 1, batch, hidden])?);
-        } else {
-            let mut outputs = vec![None; steps];
-            for t in 0..steps {
-                let t = if reverse { steps - 1 - t } else { t };
-                let xt = cx.slice(projected, 0, t, 1)?;
-                let xt = cx.reshape(xt, &[batch, gates * hidden])?;
-                let now = cx.int(t as i64);
-                let (nh, nc, y) = cell.step(cx, xt, now, h, c)?;
-                outputs[t] = Some(y);
-                (h, c) = (nh, nc);
-            }
-            let rows: Vec<V> = outputs.into_iter().flatten().map(|y| cx.reshape(y, &[1, 1, batch, hidden])).collect::<R<_>>()?;
-            ys.push(match rows[..] {
-                [] => cx.full(0.0, dtype, &[0, 1, batch, hidden])?,
-                _ => cx.concat(&rows, 0)?,
-            });
+        let mut carried = vec![start(cx, initial[0])?];
+        if kind == "LSTM" {
+            carried.push(start(cx, initial[1])?);
         }
+        let sliced: Vec<(V, bool)> = std::iter::once(projected).chain(live).map(|v| (v, reverse)).collect();
+        let shared: Vec<V> = cell.shared().collect();
+        let loop_ = Steps { trips: steps, carried: &carried, sliced: &sliced, shared: &shared, kept: &[reverse] };
+        let out = match steps {
+            // No step gives a row to stack.
+            0 => [carried.clone(), vec![cx.full(0.0, dtype, &[0, batch, hidden])?]].concat(),
+            _ => loop_.run(cx, &mut |cx, carried, rows, shared| cell.with(shared).step(cx, rows, carried))?,
+        };
+        ys.push(cx.reshape(out[carried.len()], &[steps, 1, batch, hidden])?);
+        let (h, c) = (out[0], out[carried.len() - 1]);
         hs.push(cx.reshape(h, &[1, batch, hidden])?);
         cs.push(cx.reshape(c, &[1, batch, hidden])?);
     }
@@ -255,38 +242,42 @@ fn activations(cx: &Context, kind: &str, directions: usize) -> R<Vec<Activation>
 }
 
 impl Cell {
-    /// One step: the next state and what it gives; a sequence that has ended keeps its state and gives 0.
-    fn step(&self, cx: &mut Context, xt: V, now: V, h: V, c: V) -> R<(V, V, V)> {
-        let seen = if self.quantised { dynamic(cx, h)? } else { h };
-        let (nh, nc) = match self.kind {
-            "LSTM" => self.lstm(cx, xt, seen, c)?,
-            "GRU" => (self.gru(cx, xt, h)?, c),
-            _ => (self.plain(cx, xt, h)?, c),
-        };
-        let Some(lens) = self.lens else { return Ok((nh, nc, nh)) };
-        let live = cx.f("lt", &[now, lens])?;
-        let zero = cx.like(0.0, nh)?;
-        let y = cx.f("select", &[live, nh, zero])?;
-        Ok((cx.f("select", &[live, nh, h])?, cx.f("select", &[live, nc, c])?, y))
+    /// What every step reads.
+    fn shared(&self) -> impl Iterator<Item = V> {
+        [Some(self.r), self.rb, self.peephole].into_iter().flatten()
     }
-    /// All steps as a loop: the last state, and what they gave in the order of the steps.
-    fn repeated(&self, cx: &mut Context, projected: V, steps: usize, reverse: bool, h: V, c: V) -> R<((V, V), V)> {
-        let own: Vec<V> = [Some(self.r), self.rb, self.peephole, self.lens].into_iter().flatten().collect();
-        let shared = [&[projected][..], &own].concat();
-        let out = crate::onnx::control::counted(cx, steps, &[h, c], &shared, |cx, i, carried, shared| {
-            let mut inner = shared[1..].iter().copied();
-            let mut cell = Cell { r: inner.next().unwrap_or(self.r), ..self.clone() };
-            cell.rb = cell.rb.and_then(|_| inner.next());
-            cell.peephole = cell.peephole.and_then(|_| inner.next());
-            cell.lens = cell.lens.and_then(|_| inner.next());
-            let end = cx.int(steps as i64 - 1);
-            let at = if reverse { cx.sub(end, i)? } else { i };
-            let xt = cx.op("gather", &[shared[0], at], attrs! {"axis": 0i64})?;
-            let (h, c, y) = cell.step(cx, xt, at, carried[0], carried[1])?;
-            Ok((vec![h, c], vec![y]))
-        })?;
-        let [h, c, y] = out[..] else { return Err(OpError::new("E0901", "a loop of three results")) };
-        Ok(((h, c), y))
+    /// The same over other values of [`Cell::shared`].
+    fn with(&self, shared: &[V]) -> Cell {
+        let mut next = shared.iter().copied();
+        let mut cell = self.clone();
+        for v in [Some(&mut cell.r), cell.rb.as_mut(), cell.peephole.as_mut()].into_iter().flatten() {
+            *v = next.next().unwrap_or(*v);
+        }
+        cell
+    }
+    /// One step, from the projected input and which sequences go on: the next state and what it gives. A sequence that has ended keeps
+    /// its state and gives 0.
+    fn step(&self, cx: &mut Context, rows: &[V], carried: &[V]) -> R<Vec<V>> {
+        let (xt, h) = (rows[0], carried[0]);
+        let seen = if self.quantised { dynamic(cx, h)? } else { h };
+        let mut next = match self.kind {
+            "LSTM" => {
+                let (h, c) = self.lstm(cx, xt, seen, carried[1])?;
+                vec![h, c]
+            }
+            "GRU" => vec![self.gru(cx, xt, h)?],
+            _ => vec![self.plain(cx, xt, h)?],
+        };
+        let mut y = next[0];
+        if let Some(&live) = rows.get(1) {
+            let zero = cx.like(0.0, y)?;
+            y = cx.f("select", &[live, y, zero])?;
+            for (n, &before) in next.iter_mut().zip(carried) {
+                *n = cx.f("select", &[live, *n, before])?;
+            }
+        }
+        next.push(y);
+        Ok(next)
     }
     fn gate(&self, cx: &mut Context, v: V, i: usize) -> R<V> {
         cx.slice(v, 1, i * self.hidden, self.hidden)
