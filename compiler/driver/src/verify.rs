@@ -299,6 +299,10 @@ fn by_kernel(m: &Manifest, output: &str) -> bool {
                     by |= b.results.iter().any(|&r| made[root(r)]);
                 }
             }
+            if let PlanStep::Loop { steps, .. } = s {
+                walk(m, steps, made);
+                by |= steps.iter().flat_map(PlanStep::outputs).any(|&r| made[root(r)]);
+            }
             s.outputs().iter().for_each(|&o| made[root(o)] |= by);
         }
     }
