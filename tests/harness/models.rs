@@ -69,7 +69,7 @@ fn before_is_after(o: &Oracle) {
         for class in [Numerics::Exact, Numerics::Reassociate] {
             let what = format!("{target} at {class:?}");
             let target = Target::parse(target).unwrap_or_else(|d| panic!("{d}"));
-            let (found, rules) = compiler.clone().numerics(class).eqsat(&source, target).unwrap_or_else(|d| panic!("{d}"));
+            let (found, rules) = compiler.clone().numerics(class).eqsat(&source, target, &p.model.store).unwrap_or_else(|d| panic!("{d}"));
             assert!(found.functions.len() > source.functions.len(), "{what}: no kernel");
             println!("{what}: {} kernels from {} rules", found.functions.len() - source.functions.len(), rules.len());
             for ((name, x), (_, y)) in before.iter().zip(run(&found)) {

@@ -136,3 +136,106 @@ fn kernels_do_not_grow_with_the_runs() {
     assert_eq!((short.0, short.1, short.3), (long.0, long.1, long.3));
     assert_eq!(long.2 - short.2, 695 * long.3, "launches are counted as often as they run");
 }
+
+/// A body of everything that need not be repeated, or can be done for all rows at once, and of what cannot.
+fn busy(trips: usize) -> Program {
+    let f = |b: &mut Builder, op: &str, x: &[ValueId], at: Attrs| b.op(op, x, at).unwrap();
+    let mut b = Builder::new("busy");
+    let s = b.input("s", known(&[2, 4]));
+    let stays = b.input("stays", known(&[4]));
+    let x = b.input("x", known(&[2, 3]));
+    let z = b.input("z", known(&[2, 3]));
+    let i = b.input("i", TensorType::known(DType::I64, &[]));
+    let w = b.input("w", known(&[3, 4]));
+    let table = b.input("table", known(&[2, trips, 4]));
+    // The same in every run.
+    let sum = f(&mut b, "add", &[w, stays], a());
+    // Of rows: a product, with what is shared before and behind it; moves; a sum; rows of a table by the number of the run.
+    let twice = f(&mut b, "add", &[x, x], a());
+    let p = f(&mut b, "matmul", &[twice, sum], a());
+    let t = f(&mut b, "transpose", &[p], a().with("perm", vec![1, 0]));
+    let cut = f(&mut b, "slice", &[t], a().with("starts", vec![1, 0]).with("sizes", vec![2, 2]).with("steps", vec![2, 1]));
+    let flat = f(&mut b, "reshape", &[cut], a().with("shape", vec![4]));
+    let row = f(&mut b, "gather", &[table, i], a().with("axis", 1));
+    let joined = f(&mut b, "concat", &[row, p], a().with("axis", 0));
+    let total = f(&mut b, "reduce_sum", &[joined], a().with("axes", vec![0]).with("keepdims", false));
+    let lead = f(&mut b, "mul", &[p, total], a());
+    // Of rows that run against each other, and of state.
+    let both = f(&mut b, "add", &[x, z], a());
+    let more = f(&mut b, "matmul", &[both, w], a());
+    let half = f(&mut b, "mul", &[s, stays], a());
+    let next = f(&mut b, "add", &[half, lead], a());
+    let next = f(&mut b, "add", &[next, more], a());
+    for (n, v) in [("s", next), ("stays", stays), ("next", next), ("flat", flat), ("back", total), ("sum", sum), ("x", x)] {
+        b.output(n, v);
+    }
+    let body = b.finish();
+    let mut b = Builder::new("main");
+    let rows = known(&[trips, 2, 3]);
+    let operands = [("s", known(&[2, 4])), ("stays", known(&[4])), ("x", rows.clone()), ("z", rows.clone())].map(|(n, t)| b.input(n, t));
+    let i = b.constant(Tensor::i64(&[trips], (0..trips as i64).collect()));
+    let (w, table) = (b.input("w", known(&[3, 4])), b.input("table", known(&[2, trips, 4])));
+    let at = a().with("body", Attr::Func("busy".into())).with("carried", 2i64).with("sliced", 3i64).with("trips", trips as i64);
+    let at = at.with("reverse", vec![0, 1, 0, 1, 0, 1, 0, 0]);
+    let types = [&[2, 4][..], &[4], &[trips, 2, 4], &[trips, 4], &[trips, 4], &[trips, 3, 4], &[trips, 2, 3]].map(known);
+    let out = b.structure(SCAN, &[&operands[..], &[i, w, table]].concat(), at, types.to_vec()).unwrap();
+    for (k, v) in out.into_iter().enumerate() {
+        b.output(&format!("y{k}"), v);
+    }
+    let mut p = Program::new(b.finish());
+    p.functions.insert("busy".into(), body);
+    p
+}
+
+#[test]
+fn what_need_not_be_repeated_is_done_before() {
+    for trips in [1, 5] {
+        let p = busy(trips);
+        let inputs: Vec<(String, Tensor)> = verify_inputs(&p);
+        let want = verify::run_plain(&p, &inputs).unwrap_or_else(|d| panic!("{d}"));
+        let made = tahoma::specialise(&p, &mut |_, t| tahoma::Known::Type(t.clone())).unwrap_or_else(|d| panic!("{d}"));
+        let got = verify::run_plain(&made, &inputs).unwrap_or_else(|d| panic!("{d}"));
+        for ((name, g), (_, w)) in got.iter().zip(&want) {
+            let d = tahoma::compare::compare(g, w);
+            assert!(d.agree && g.shape() == w.shape(), "{name}: {d:?}");
+        }
+        let scan = made.main().nodes.iter().find(|n| n.op.name == "scan").expect("state is left");
+        let attr = |k: &str| scan.attrs.int(k).unwrap();
+        // One state; x·2·(w + stays)·Σ and both halves of the sum that runs both ways; one row kept, and the weights of its product.
+        assert_eq!((attr("carried"), attr("sliced"), scan.results.len(), scan.operands.len()), (1, 3, 2, 6));
+        let body = &made.functions[scan.attrs.func("body").unwrap()];
+        assert_eq!(body.nodes.len(), 5, "{body:#?}");
+    }
+}
+
+/// Numbers for every input of a program of f32.
+fn verify_inputs(p: &Program) -> Vec<(String, Tensor)> {
+    let g = p.main();
+    let one = |(k, port): (usize, &tahoma_core::Port)| {
+        let dims = g.ty(port.value).shape.to_static().unwrap();
+        let v = (0..dims.iter().product::<usize>()).map(|i| ((i * 5 + 3 * k) % 17) as f32 / 9.0 - 0.8).collect();
+        (port.name.clone(), Tensor::f32(&dims, v))
+    };
+    g.inputs.iter().enumerate().map(one).collect()
+}
+
+#[test]
+fn a_scan_without_state_is_no_loop() {
+    let mut b = Builder::new("rows");
+    let (x, w) = (b.input("x", known(&[2, 3])), b.input("w", known(&[3, 4])));
+    let y = b.op("matmul", &[x, w], a()).unwrap();
+    b.output("y", y);
+    let body = b.finish();
+    let mut b = Builder::new("main");
+    let (x, w) = (b.input("x", known(&[9, 2, 3])), b.input("w", known(&[3, 4])));
+    let at = a().with("body", Attr::Func("rows".into())).with("carried", 0i64).with("sliced", 1i64).with("trips", 9i64);
+    let y = b.structure(SCAN, &[x, w], at.with("reverse", vec![0, 1]), vec![known(&[9, 2, 4])]).unwrap();
+    b.output("y", y[0]);
+    let mut p = Program::new(b.finish());
+    p.functions.insert("rows".into(), body);
+    let inputs = verify_inputs(&p);
+    let made = tahoma::specialise(&p, &mut |_, t| tahoma::Known::Type(t.clone())).unwrap_or_else(|d| panic!("{d}"));
+    assert_eq!((made.functions.len(), made.main().nodes.iter().filter(|n| n.op.name == "matmul").count()), (1, 1));
+    let (got, want) = (verify::run_plain(&made, &inputs).unwrap(), verify::run_plain(&p, &inputs).unwrap());
+    assert!(tahoma::compare::compare(&got[0].1, &want[0].1).agree);
+}

@@ -281,6 +281,9 @@ pub(crate) struct Conformance {
     pub(crate) dir: PathBuf,
     #[arg(long, default_value = "interp")]
     pub(crate) device: String,
+    /// Compile for this target instead of the device's own, such as sm_100a on ptx-emu
+    #[arg(long)]
+    pub(crate) target: Option<String>,
     /// Only cases whose name contains this
     #[arg(long, default_value = "")]
     pub(crate) filter: String,

@@ -121,7 +121,7 @@ fn times_json(times: &[StageTime]) -> serde_json::Value {
 fn report_text(c: &Compiled, dir: Option<&Path>) -> String {
     let (m, r) = (&c.manifest, &c.manifest.report);
     let place = dir.map(|d| format!(" -> {}", d.display())).unwrap_or_default();
-    let all = r.device_flops + r.host_flops;
+    let all = r.device_flops.saturating_add(r.host_flops);
     let mut out = format!(
         "{} for {}{place}\n  {} kernels, {} launches; {:.2} % of {} on the device\n",
         m.model,
@@ -166,7 +166,7 @@ fn report_json(c: &Compiled, dir: Option<&Path>) -> serde_json::Value {
         "launches": r.launches,
         "device_flops": r.device_flops,
         "host_flops": r.host_flops,
-        "on_device_share": percent(r.device_flops, r.device_flops + r.host_flops) / 100.0,
+        "on_device_share": percent(r.device_flops, r.device_flops.saturating_add(r.host_flops)) / 100.0,
         "host_ops": r.host_ops,
         "refused": r.refused,
         "rules": r.rules,

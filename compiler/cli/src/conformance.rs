@@ -15,12 +15,13 @@ pub(crate) fn run(a: Conformance) -> Exit {
         }
         tahoma::check_writable(path)?;
     }
+    let target = a.target.as_deref().map(tahoma::Target::parse).transpose()?;
     // A panic inside a case becomes that case's status; its text would only drown the lines.
     let loud = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let progress = OnceLock::new();
     let passed = AtomicUsize::new(0);
-    let report = conformance(&a.dir, &a.device, &|name| name.contains(&a.filter), &|case, count| {
+    let report = conformance(&a.dir, &a.device, target, &|name| name.contains(&a.filter), &|case, count| {
         let bar = progress.get_or_init(|| util::bar(count as u64));
         let n = passed.fetch_add(usize::from(case.status == Status::Pass), Ordering::Relaxed);
         bar.set_message(format!("{} pass", n + usize::from(case.status == Status::Pass)));

@@ -193,7 +193,7 @@ fn artifact(dir: &Path, kernel: Option<&str>, as_json: bool) -> Exit {
             print_json(&json!(m.report));
             return Ok(OK);
         }
-        let all = m.report.device_flops + m.report.host_flops;
+        let all = m.report.device_flops.saturating_add(m.report.host_flops);
         let mut out = format!("{} for {}: {} launches\n", m.model, m.target, m.report.launches);
         for k in &m.kernels {
             let nodes = k.origin.leaves().len();

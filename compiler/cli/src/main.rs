@@ -9,6 +9,8 @@ mod manual;
 mod opt;
 mod run;
 mod terminal;
+#[cfg(test)]
+mod texts;
 mod util;
 mod verify;
 mod verify_artifact;
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
             info.payload().downcast_ref::<&str>().map(|s| s.to_string()).or_else(|| info.payload().downcast_ref::<String>().cloned());
         terminal::tell(&fault(format!("{}{at}", what.unwrap_or_else(|| "a fault".into()))));
     }));
+    tahoma_core::threads::start();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => return usage(&e),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tahoma::model::{ModelKind, kind_of};
 use tahoma::npy::Array;
 use tahoma::{Artifact, Diagnostic, Diagnostics, RunReport, Runner, Target, Tensor, device, interp};
+use tahoma_core::escape::Line;
 use tahoma_core::eval::{Kept, Weights};
 use tahoma_core::{TensorType, Vocabulary};
 
@@ -82,7 +83,7 @@ pub(crate) fn run(a: Run) -> Exit {
             Array::Tensor(t) => t.ty().to_string(),
             Array::Text(t) => format!("string{:?} {}", t.shape, preview(&t.words)),
         };
-        print(&format!("{name}  {what}  -> {}", path.display()));
+        print(&format!("{}  {what}  -> {}", Line::of(name), path.display()));
     }
     if let Some(r) = report {
         print(&summary(&r));

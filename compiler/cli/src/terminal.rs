@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::Mutex;
+use tahoma_core::escape;
 
 /// Whether diagnostics and logs may be coloured: on a terminal, unless NO_COLOR (no-color.org) or a dumb terminal says otherwise.
 pub(crate) fn coloured() -> bool {
@@ -49,9 +50,9 @@ enum Output {
 
 static OUTPUT: Mutex<Output> = Mutex::new(Output::Well);
 
-/// Writes a line to standard output.
+/// Writes lines to standard output. Names of the model cannot drive the terminal.
 pub(crate) fn print(text: &str) {
-    print_as_is(&format!("{text}\n"));
+    print_as_is(&format!("{}\n", escape::lines(text)));
 }
 
 /// Writes to standard output, once more only while that went well.

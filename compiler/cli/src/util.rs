@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tahoma::npy::Array;
 use tahoma::{Compiler, Diagnostic, Diagnostics, Numerics, Stage, Tensor, npy};
-use tahoma_core::{DType, TensorType, Text};
+use tahoma_core::{DType, TensorType, Text, escape};
 
 impl From<NumericsArg> for Numerics {
     fn from(n: NumericsArg) -> Numerics {
@@ -138,7 +138,7 @@ pub(crate) use crate::terminal::print;
 
 /// Prints JSON.
 pub(crate) fn print_json(v: &serde_json::Value) {
-    print(&serde_json::to_string_pretty(v).unwrap_or_default());
+    print(&escape::json(&serde_json::to_string_pretty(v).unwrap_or_default()));
 }
 
 pub(crate) fn warn(warnings: &[Diagnostic]) {

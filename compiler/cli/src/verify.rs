@@ -120,7 +120,7 @@ fn text(r: &VerifyReport) -> String {
             out += &format!("    its inputs, what it gave and what it should have given are in {}\n", dir.display());
         }
     }
-    let all = r.device_flops + r.host_flops;
+    let all = r.device_flops.saturating_add(r.host_flops);
     out += &format!("  {} launches, {:.2} % of {} on the device\n  ", r.launches, percent(r.device_flops, all), si(all as f64, "FLOP"));
     out += &crate::run::summary(&r.run);
     out += &match (r.verdict, &r.first_difference) {

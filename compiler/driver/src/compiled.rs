@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tahoma_core::artifact::{MANIFEST, MANIFEST_HASH, Manifest, WeightRef};
-use tahoma_core::{Diagnostic, Tensor};
+use tahoma_core::{Diagnostic, Tensor, escape};
 use tahoma_frontend::Store;
 use tahoma_runtime::{Artifact, RunReport, Runner, WeightBytes, device};
 
@@ -56,7 +56,8 @@ impl Compiled {
     /// Text of the manifest. E0901 where it would not read back equal: what cannot be loaded is not written.
     pub fn manifest_json(&self) -> Result<String, Diagnostic> {
         let fault = |why: String| Diagnostic::error("E0901", format!("the manifest cannot be written: {why}"));
-        let text = serde_json::to_string_pretty(&*self.manifest).map_err(|e| fault(e.to_string()))? + "\n";
+        let text = serde_json::to_string_pretty(&*self.manifest).map_err(|e| fault(e.to_string()))?;
+        let text = escape::json(&text) + "\n";
         let back: Manifest = serde_json::from_str(&text).map_err(|e| fault(e.to_string()))?;
         if back != *self.manifest {
             return Err(fault("it reads back as another".into()));

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use tahoma_core::artifact::{KernelDef, Manifest, Numerics, SCHEMA, WeightRef};
 use tahoma_core::{Diagnostic, Diagnostics, Origin, Program, Tensor, Text, Vocabulary};
+use tahoma_eqsat::span::{self, Span};
 use tahoma_frontend::{Imported, Location, Store, parse_shape};
 use tahoma_mlir::Module;
 use tahoma_runtime::sha256;
@@ -51,6 +52,7 @@ pub enum Outcome {
 impl Compiler {
     /// A compilation of an ONNX file, a Hugging Face directory or an `ml` module.
     pub fn new(model: impl AsRef<Path>) -> Compiler {
+        tahoma_core::threads::start();
         Compiler {
             model: model.as_ref().to_path_buf(),
             target: None,
@@ -197,7 +199,7 @@ impl Compiler {
         clock.begin(Stage::Eqsat);
         let mut rules = BTreeMap::new();
         if self.optimise {
-            (program, rules) = self.eqsat(&program, target)?;
+            (program, rules) = self.eqsat(&program, target, &store)?;
         }
         clock.end(Stage::Eqsat);
         boundary!(Stage::Eqsat);
@@ -242,10 +244,12 @@ impl Compiler {
         specialise(program, &mut |name, ty| model::known(&self.request, name, ty))
     }
 
-    /// A cheaper program for the target, in kernel functions; and which rules made it.
-    pub fn eqsat(&self, program: &Program, target: Target) -> Result<(Program, BTreeMap<String, u64>), Diagnostics> {
+    /// A cheaper program for the target, in kernel functions; and which rules made it. `store` says where weights lie that are not as
+    /// those of networks are.
+    pub fn eqsat(&self, program: &Program, target: Target, store: &Store) -> Result<(Program, BTreeMap<String, u64>), Diagnostics> {
         let mut options = tahoma_eqsat::Options::new(target.cost());
         options.numerics = self.numerics;
+        options.weights = spans(program, store);
         let (program, report) = tahoma_eqsat::optimize(program, &options)?;
         for d in &report.faults {
             tracing::error!("{d}");
@@ -285,15 +289,15 @@ impl Compiler {
         }
         let mut kernels = vec![];
         for k in plan.kernels {
-            let file = format!("kernels/{}.{}", k.spec.name, target.ending());
-            let mlir = format!("kernels/{}.mlir", k.spec.name);
+            let file = format!("kernels/{}.{}", k.lowered.name, target.ending());
+            let mlir = format!("kernels/{}.mlir", k.lowered.name);
             let taken = files.insert(file.clone(), k.lowered.text.clone().into_bytes()).is_some();
             if taken {
-                return Err(Diagnostic::error("E0901", format!("two kernels are named {}", k.spec.name)).into());
+                return Err(Diagnostic::error("E0901", format!("two kernels are named {}", k.lowered.name)).into());
             }
             files.insert(mlir.clone(), k.lowered.mlir.into_bytes());
             kernels.push(KernelDef {
-                name: k.lowered.name,
+                name: k.lowered.name.into(),
                 sha256: sha256(k.lowered.text.as_bytes()),
                 file,
                 mlir,
@@ -413,4 +417,25 @@ impl Clock {
         tracing::info!(%stage, ?wall);
         self.times.push(StageTime { stage, wall, peak_rss_bytes: peak_rss_bytes() });
     }
+}
+
+/// Most elements of weights that are looked at; those after it are taken to be ordinary.
+const LOOKED_AT: u64 = 1 << 28;
+
+/// Where the weights of a program lie that a search must be told of.
+pub(crate) fn spans(program: &Program, store: &Store) -> Arc<BTreeMap<String, Span>> {
+    let mut left = LOOKED_AT;
+    let mut out = BTreeMap::new();
+    for n in program.functions.values().flat_map(|g| &g.nodes).filter(|n| n.op.name == "weight") {
+        let Some(e) = n.attrs.str("name").and_then(|name| store.find(name)) else { continue };
+        let count = e.ty.shape.elements().unwrap_or(u64::MAX);
+        if count > left || out.contains_key(e.name) {
+            continue;
+        }
+        left -= count;
+        if let Some(span) = span::of_bytes(e.ty.dtype, e.bytes).and_then(|all| span::extraordinary(e.ty.dtype, all)) {
+            out.insert(e.name.to_string(), span);
+        }
+    }
+    Arc::new(out)
 }

@@ -54,9 +54,11 @@ pub struct Conformance {
 }
 
 /// Runs the cases below `dir` whose name is `wanted` on a device, in parallel; `done` is called after each with the number of cases.
+/// What is compiled is compiled for `target`, or for the device's own.
 pub fn conformance(
     dir: &Path,
     device: &str,
+    target: Option<Target>,
     wanted: &dyn Fn(&str) -> bool,
     done: &(dyn Fn(&Case, usize) + Sync),
 ) -> Result<Conformance, Diagnostic> {
@@ -72,7 +74,7 @@ pub fn conformance(
     let cases: Vec<Case> = folders
         .par_iter()
         .map(|(name, path)| {
-            let case = run_case(name, path, device);
+            let case = run_case(name, path, device, target);
             done(&case, folders.len());
             case
         })
@@ -128,9 +130,9 @@ struct Measured {
     host: Vec<(String, String)>,
 }
 
-fn run_case(name: &str, path: &Path, device: &str) -> Case {
+fn run_case(name: &str, path: &Path, device: &str, target: Option<Target>) -> Case {
     let mut measured = Measured::default();
-    let result = catch_unwind(AssertUnwindSafe(|| check_case(path, device, &mut measured)));
+    let result = catch_unwind(AssertUnwindSafe(|| check_case(path, device, target, &mut measured)));
     let (status, detail) = match result {
         Ok(Ok(None)) => (Status::Pass, String::new()),
         Ok(Ok(Some(why))) => (Status::Fail, why),
@@ -156,7 +158,7 @@ fn short(d: &Diagnostics) -> String {
 }
 
 /// `None` if every output of every data set passes, else what differs.
-fn check_case(path: &Path, device: &str, measured: &mut Measured) -> Result<Option<String>, Diagnostics> {
+fn check_case(path: &Path, device: &str, target: Option<Target>, measured: &mut Measured) -> Result<Option<String>, Diagnostics> {
     let model = path.join("model.onnx");
     let mut sets: Vec<PathBuf> = listed(path)?.into_iter().filter(|p| file_name(p).starts_with("test_data_set_")).collect();
     sets.sort();
@@ -185,7 +187,7 @@ fn check_case(path: &Path, device: &str, measured: &mut Measured) -> Result<Opti
         let (got, vocabulary) = if device == "interp" {
             (interp::evaluate(&prepared.model, &prepared.inputs)?, prepared.model.vocabulary)
         } else {
-            on_device(&model, device, &prepared, measured)?
+            on_device(&model, device, target, &prepared, measured)?
         };
         // A case may leave outputs out; an empty sequence or optional is no output.
         for (name, w) in &want {
@@ -252,10 +254,12 @@ fn numbered(set: &Path, what: &str, ports: &[Port]) -> Result<Vec<(String, Given
 fn on_device(
     model: &Path,
     device: &str,
+    target: Option<Target>,
     prepared: &interp::Prepared,
     measured: &mut Measured,
 ) -> Result<(Vec<(String, Tensor)>, Vocabulary), Diagnostics> {
-    let target = Target::of_device(device).ok_or_else(|| Diagnostic::error("E0701", format!("{device} compiles nothing")))?;
+    let target =
+        target.or_else(|| Target::of_device(device)).ok_or_else(|| Diagnostic::error("E0701", format!("{device} compiles nothing")))?;
     let compiled = Compiler::new(model).target(target.name()).request(&prepared.request).shapes_of(&prepared.inputs).compile()?;
     let r = &compiled.manifest.report;
     let all = r.device_flops + r.host_flops;

@@ -1,6 +1,6 @@
 //! Explanations of a compilation: the search of equality saturation kept, and what can be asked of it.
 
-use crate::compiler::{Compiler, Outcome};
+use crate::compiler::{Compiler, Outcome, spans};
 use crate::stage::Stage;
 use tahoma_core::{Diagnostic, Diagnostics};
 pub use tahoma_eqsat::explain::Explanation;
@@ -23,7 +23,8 @@ impl Compiler {
             return Err(Diagnostic::error("E0901", "no program after specialise").into());
         };
         self.begin(Stage::Eqsat);
-        let options = Options { numerics: self.allowed(), ..Options::new(target.cost()) };
+        let weights = spans(&program, &self.import()?.store);
+        let options = Options { numerics: self.allowed(), weights, ..Options::new(target.cost()) };
         let search = tahoma_eqsat::search(&program, &options)?;
         for d in &search.report.faults {
             tracing::error!("{d}");

@@ -13,26 +13,26 @@ fn elements(t: &TensorType) -> u64 {
 }
 
 fn product(ints: Option<&[i64]>) -> u64 {
-    ints.unwrap_or_default().iter().map(|&n| n.max(0) as u64).product()
+    ints.unwrap_or_default().iter().fold(1u64, |p, &n| p.saturating_mul(n.max(0) as u64))
 }
 
 /// Floating-point (or integer) operations of one node. Values of open shape count as nothing.
 pub fn of_node(program: &Program, g: &Graph, n: &Node) -> u64 {
     let operand = |i: usize| n.operands.get(i).map(|&v| g.ty(v));
-    let out: u64 = n.results.iter().map(|&r| elements(g.ty(r))).sum();
+    let out: u64 = n.results.iter().fold(0u64, |s, &r| s.saturating_add(elements(g.ty(r))));
     let first = operand(0).map_or(0, elements);
     match &n.op.kind {
         Kind::Elementwise(Scalar::Cast) => 0,
         Kind::Elementwise(_) => out,
         Kind::Reduce(_) | Kind::Scan(_) => first,
-        Kind::Window(_) => out * product(n.attrs.ints("window")),
+        Kind::Window(_) => out.saturating_mul(product(n.attrs.ints("window"))),
         Kind::Contract(Contract::MatMul) => {
             let k = operand(0).and_then(|t| t.shape.0.last()).and_then(|d| d.known()).unwrap_or(0);
-            2 * out * k
+            out.saturating_mul(k).saturating_mul(2)
         }
         Kind::Contract(Contract::Conv) => {
-            let per = operand(1).map_or(0, |w| w.shape.0.iter().skip(1).map(|d| d.known().unwrap_or(0)).product());
-            2 * out * per
+            let per = operand(1).map_or(0, |w| w.shape.0.iter().skip(1).fold(1u64, |p, d| p.saturating_mul(d.known().unwrap_or(0))));
+            out.saturating_mul(per).saturating_mul(2)
         }
         Kind::Move(_) | Kind::Gather | Kind::Generate | Kind::Collective => 0,
         Kind::Scatter => operand(2).map_or(0, elements),

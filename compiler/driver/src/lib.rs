@@ -18,6 +18,21 @@
 //!
 //! Every problem is a [`Diagnostic`] with a code; nothing here panics on bad input, and nothing is written but by
 //! [`Compiled::write`] and [`Compiler::dump`].
+//!
+//! # Building against it
+//!
+//! This crate links MLIR 22 statically; the binary becomes about 240 MB. The build needs to be told where MLIR is, by three variables in
+//! the embedding project's own `.cargo/config.toml` (Debian's `libmlir-22-dev`, `llvm-22-dev`, `mlir-22-tools`, `libclang-22-dev`,
+//! `clang-22` and `libpolly-22-dev` install it there; `cargo xtask setup` in Tahoma's repository does so):
+//!
+//! ```toml
+//! [env]
+//! MLIR_SYS_220_PREFIX = "/usr/lib/llvm-22"
+//! TABLEGEN_220_PREFIX = "/usr/lib/llvm-22"
+//! LIBCLANG_PATH = "/usr/lib/llvm-22/lib"
+//! ```
+//!
+//! A program that only runs artifacts needs `tahoma-runtime` alone: no MLIR, no variables, a few megabytes.
 
 pub mod compare;
 mod compiled;

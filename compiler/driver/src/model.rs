@@ -112,7 +112,7 @@ pub fn import(path: &Path, request: &Request) -> Result<Imported, Diagnostics> {
             let program = Module::parse(&session, text, &name)?.to_program()?;
             check_names(&program, request)?;
             if !program.functions.contains_key(tahoma_core::Program::MAIN) {
-                return Err(Diagnostic::error("E0902", format!("{name} has no function @main")).into());
+                return Err(crate::steps::no_main(&name, &program).into());
             }
             Ok(Imported { program, store: Store::default(), model_name: name, vocabulary: Default::default(), warnings: vec![] })
         }

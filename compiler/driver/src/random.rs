@@ -1,6 +1,6 @@
 //! Inputs made from a seed, where the caller gives none: the same seed, the same bytes.
 
-use tahoma_core::{DType, Diagnostic, Tensor, TensorType};
+use tahoma_core::{DType, Diagnostic, Tensor, TensorType, memory, ops};
 
 /// SplitMix64: small, well distributed, and the same everywhere (Steele, Lea, Flood 2014).
 struct SplitMix(u64);
@@ -30,7 +30,8 @@ pub enum Range {
     Whole(i64, i64),
 }
 
-/// A tensor of the type: floats uniform in [-1, 1), integers 0 or 1 (safe as tokens, masks and indices), bools. E0209 if it is open.
+/// A tensor of the type: floats uniform in [-1, 1), integers 0 or 1 (safe as tokens, masks and indices), bools. E0209 if it is open, E0609 if
+/// the machine has no room for it.
 pub fn tensor(name: &str, ty: &TensorType, seed: u64) -> Result<Tensor, Diagnostic> {
     drawn(name, ty, seed, if ty.dtype.is_float() { Range::Between(-1.0, 1.0) } else { Range::Whole(0, 1) })
 }
@@ -41,7 +42,10 @@ pub fn drawn(name: &str, ty: &TensorType, seed: u64, range: Range) -> Result<Ten
         Diagnostic::error("E0209", format!("input {name:?} is {ty}: random values need every dimension"))
             .note(format!("give --shape {name}=… or --input {name}=FILE.npy"))
     })?;
+    ops::sized(ty)?;
     let count: usize = shape.iter().product();
+    // As f64 first, then in its type.
+    memory::ask_elements(count as u64, 16, &format_args!("input {name:?} of {ty}"))?;
     let mut rng = name.bytes().fold(SplitMix(seed), |r, b| SplitMix(SplitMix(r.0 ^ b as u64).next()));
     let values: Vec<f64> = (0..count)
         .map(|_| match range {

@@ -63,9 +63,19 @@ pub fn run_text(text: &str, name: &str, steps: &[String], options: &Options) -> 
         chosen.push(Step { name: def.name, doc: def.doc, run: Box::new(move |p| (def.run)(p, options)) });
     }
     let mut program = with_session(|s| Module::parse(s, text, name)?.to_program())?;
+    if !chosen.is_empty() && !program.functions.contains_key(Program::MAIN) {
+        return Err(no_main(name, &program).into());
+    }
     let mut pipeline = Pipeline { steps: chosen, dump: options.dump.clone(), verify_each: options.verify_each, ..Pipeline::default() };
     pipeline.run(&mut program)?;
     crate::print_program(&program)
+}
+
+/// A module of functions of which none is the model.
+pub(crate) fn no_main(name: &str, program: &Program) -> Diagnostic {
+    let all: Vec<String> = program.functions.keys().map(|f| format!("@{f}")).collect();
+    let d = Diagnostic::error("E0902", format!("{name} has no function @main, which is the model"));
+    if all.is_empty() { d.note("it has no function at all") } else { d.note(format!("it has {}", all.join(", "))) }
 }
 
 /// [`run_text`] on a file.

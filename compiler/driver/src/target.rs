@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use tahoma_codegen::target::{TARGETS, TargetDef, TargetKind};
 use tahoma_codegen::{ptx, trn2};
+use tahoma_core::escape::Ident;
 use tahoma_core::kernel::KernelSpec;
 use tahoma_core::{Diagnostic, Diagnostics, Origin};
 use tahoma_eqsat::TargetCost;
@@ -16,10 +17,10 @@ pub struct Target(&'static TargetDef);
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lowered {
     /// Function name in the text.
-    pub name: String,
+    pub name: Ident,
     /// What the artifact holds: PTX or NKI Python.
     pub text: String,
-    /// The module it was printed from.
+    /// The kernel in MLIR: of PTX the module it was made from, of NKI the same instructions in the `trn` dialect.
     pub mlir: String,
     pub grid: [u32; 3],
     pub block: [u32; 3],
@@ -72,7 +73,7 @@ impl Target {
             TargetKind::Trn2 => {
                 let k = trn2::lower(spec, &origin.to_string())?;
                 let (text, mlir, predicted_ns) = (k.nki, k.mlir, k.predicted_ns);
-                Ok(Lowered { name: spec.name.clone(), text, mlir, grid: [0; 3], block: [0; 3], shared_bytes: 0, predicted_ns })
+                Ok(Lowered { name: k.program.name, text, mlir, grid: [0; 3], block: [0; 3], shared_bytes: 0, predicted_ns })
             }
             TargetKind::Ptx => lower_ptx(self.0, spec),
         }

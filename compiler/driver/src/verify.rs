@@ -154,7 +154,7 @@ pub fn verify(compiler: &Compiler, model: &Path, target: &str, options: &VerifyO
     let got = interp::evaluate_program(&specialised, &inputs, &store)?;
     stages.push(stage("specialise", &got, &want, &mut Rule { tolerance: options.tolerance, bound: &mut |_| None }));
     let mut rule = Rule { tolerance: options.tolerance, bound: &mut bound };
-    let (optimised, _) = compiler.eqsat(&specialised, target)?;
+    let (optimised, _) = compiler.eqsat(&specialised, target, &store)?;
     let got = interp::evaluate_program(&optimised, &inputs, &store)?;
     stages.push(stage("eqsat", &got, &want, &mut rule));
 

@@ -33,9 +33,9 @@ pub(crate) fn input_names(g: &Graph) -> Vec<Arc<str>> {
         .collect()
 }
 
-/// The e-graph of `graph`.
-pub fn to_egraph(graph: &Graph) -> Bridge {
-    let mut g = EGraph::new(Facts::default());
+/// The e-graph of `graph`; `facts` says what is known of its weights.
+pub fn to_egraph(graph: &Graph, facts: Facts) -> Bridge {
+    let mut g = EGraph::new(Facts { of_source: true, ..facts });
     let mut values = vec![Id::from(0); graph.types.len()];
     for (p, name) in graph.inputs.iter().zip(input_names(graph)) {
         let leaf = Leaf { name, weight: false, ty: graph.ty(p.value).clone() };
@@ -86,6 +86,7 @@ pub fn to_egraph(graph: &Graph) -> Bridge {
         }
     }
     g.rebuild();
+    g.analysis.of_source = false;
     Bridge { egraph: g, values }
 }
 

@@ -14,6 +14,7 @@ use egg::{Id, Language};
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
 use tahoma_core::Attrs;
+use tahoma_core::escape::{Label, shown};
 
 /// A node of a class as both forms print it.
 struct Row {
@@ -46,8 +47,8 @@ impl<'a> Dump<'a> {
     }
     fn node_text(&self, n: &Node, attrs: Option<&Attrs>) -> String {
         match attrs.map(attrs_text).filter(|t| !t.is_empty()) {
-            Some(t) => format!("{n}<{t}>"),
-            None => n.to_string(),
+            Some(t) => shown(&format!("{n}<{t}>")),
+            None => shown(&n.to_string()),
         }
     }
     fn rule(&self, n: &Node) -> String {
@@ -71,7 +72,7 @@ impl<'a> Dump<'a> {
                     let n = &c.nodes[*k as usize];
                     about.push(self.rule(&n.node));
                     match &n.node {
-                        Node::Leaf(l) if l.weight => s.view.weight(&l.name).to_string(),
+                        Node::Leaf(l) if l.weight => shown(s.view.weight(&l.name)),
                         node => self.node_text(node, n.attrs.as_deref()),
                     }
                 }
@@ -119,7 +120,7 @@ fn one(s: &Searched, out: &mut String) {
     let _ = writeln!(
         out,
         "// e-graph of @{}: {} classes from the outputs, {} e-nodes in all, search ended: {}; chosen {:.1} ns",
-        s.source.main().name,
+        shown(&s.source.main().name),
         s.net.classes.len(),
         s.report.e_nodes,
         s.report.stopped,
@@ -142,10 +143,6 @@ fn one(s: &Searched, out: &mut String) {
     let _ = writeln!(out, "return {}", roots.join(" "));
 }
 
-fn quote(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"")
-}
-
 /// The e-graph as a graph of Graphviz: a box for each class, chosen nodes filled, edges from a node to the classes it needs.
 pub fn dot(search: &Search) -> String {
     let mut out = String::from("digraph egraph {\n  compound=true; rankdir=BT; node [shape=box, style=rounded, fontsize=10];\n");
@@ -164,10 +161,10 @@ fn cluster(s: &Searched, prefix: &str, out: &mut String) {
     for (i, c) in s.net.classes.iter().enumerate() {
         let ty = c.ty.as_ref().map_or("several".into(), |t| t.to_string());
         let pen = if d.live.contains(&(i as u32)) { "color=darkgreen; penwidth=2" } else { "color=gray" };
-        let _ = writeln!(out, "  subgraph \"cluster_{prefix}c{i}\" {{ label=\"%c{i} : {}\"; fontsize=9; {pen};", quote(&ty));
+        let _ = writeln!(out, "  subgraph \"cluster_{prefix}c{i}\" {{ label={}; fontsize=9; {pen};", Label(&format!("%c{i} : {ty}")));
         for (k, r) in d.rows(i as u32).iter().enumerate() {
             let fill = if r.chosen { ", style=\"rounded,filled\", fillcolor=palegreen" } else { "" };
-            let _ = writeln!(out, "    \"{prefix}c{i}_{k}\" [label=\"{}\\n{}\"{fill}];", quote(&r.text), quote(&r.about.join(", ")));
+            let _ = writeln!(out, "    \"{prefix}c{i}_{k}\" [label={}{fill}];", Label(&format!("{}\n{}", r.text, r.about.join(", "))));
             for n in &r.needs {
                 let colour = if r.chosen { "" } else { ", color=gray" };
                 match n.strip_prefix("%c") {
@@ -176,7 +173,7 @@ fn cluster(s: &Searched, prefix: &str, out: &mut String) {
                         let _ = writeln!(edges, "  \"{prefix}c{n}_0\" -> \"{prefix}c{i}_{k}\" [{tail}{colour}];");
                     }
                     None => {
-                        let _ = writeln!(edges, "  \"{prefix}{}\" -> \"{prefix}c{i}_{k}\" [style=dotted{colour}];", quote(n));
+                        let _ = writeln!(edges, "  {} -> \"{prefix}c{i}_{k}\" [style=dotted{colour}];", Label(&format!("{prefix}{n}")));
                     }
                 }
             }

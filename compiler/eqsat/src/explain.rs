@@ -14,6 +14,7 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use tahoma_core::artifact::Numerics;
+use tahoma_core::escape::Line;
 use tahoma_core::op::Kind;
 use tahoma_core::{Diagnostic, Origin, form};
 
@@ -267,7 +268,7 @@ fn nodes_behind(s: &Searched, classes: &[u32], block: &Block) -> Vec<String> {
     for m in sources.filter_map(|src| s.net.made(src.class, src.node)) {
         for o in m.origin.leaves() {
             let text = match block.origin(o) {
-                Origin::Node { op, name, index, .. } if !name.is_empty() => format!("{name}  ({op}, node {index})"),
+                Origin::Node { op, name, index, .. } if !name.is_empty() => format!("{}  ({}, node {index})", Line::of(name), Line::of(op)),
                 o => label(o),
             };
             if !out.contains(&text) {

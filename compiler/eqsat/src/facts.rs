@@ -4,9 +4,10 @@
 //! Types come from `OpDef.infer`. A rule that joins two types is a fault of ours: the union is refused and told (E0301).
 
 use crate::language::{AttrLeaf, Node, OpId, attrs_from};
+use crate::span::{self, Span};
 use crate::values::{self, Known};
 use egg::{Analysis, DidMerge, Id};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tahoma_core::graph::FOLD_ELEMENTS;
 use tahoma_core::op::{EvalArgs, Fresh, InferArgs, Kind};
@@ -27,7 +28,8 @@ pub struct Value {
 
 impl Value {
     fn new(ty: TensorType, fixed: bool) -> Value {
-        Value { ty, constant: None, fixed, known: Known::default() }
+        let known = Known::of_type(ty.dtype, fixed);
+        Value { ty, constant: None, fixed, known }
     }
 }
 
@@ -73,9 +75,17 @@ pub struct Facts {
     pub rule: &'static str,
     /// Who made each e-node first; keys are canonical when they are written.
     pub made: HashMap<Node, Made>,
+    /// Where weights lie that are not as weights of networks are ([`span::extraordinary`]), by name.
+    pub weights: Arc<BTreeMap<String, Span>>,
+    /// The source program is being added: its values are where its types are at home.
+    pub of_source: bool,
 }
 
 impl Facts {
+    /// Of a program with these weights.
+    pub fn with_weights(weights: Arc<BTreeMap<String, Span>>) -> Facts {
+        Facts { weights, ..Facts::default() }
+    }
     /// Remembers who made `node`; equal nodes of the source fuse their origins.
     pub fn record(&mut self, node: Node, made: Made) {
         use std::collections::hash_map::Entry;
@@ -144,10 +154,24 @@ pub fn attrs(g: &EGraph, n: &Node) -> Option<Attrs> {
 }
 
 fn infer(g: &EGraph, op: OpId, n: &Node) -> Result<Fact, Arc<str>> {
-    let def = op.def();
     let args = operands(g, n)?;
     let attrs = attrs(g, n).ok_or("an attribute is no attribute")?;
-    tahoma_core::graph::check_signature(def, args.len(), &attrs).map_err(|e| e.message)?;
+    let square = matches!(n.operands(), [a, b] if g.find(*a) == g.find(*b));
+    let mut fact = infer_from(op, &args, square, &attrs)?;
+    // Constants and weights may be anything: they are known.
+    if let Fact::Value(v) = &mut fact
+        && g.analysis.of_source
+        && !v.fixed
+    {
+        v.known.span = v.known.span.meet(span::home(v.ty.dtype));
+    }
+    Ok(fact)
+}
+
+/// What an op makes of such operands; `square`: of one operand twice.
+pub fn infer_from(op: OpId, args: &[&Value], square: bool, attrs: &Attrs) -> Result<Fact, Arc<str>> {
+    let def = op.def();
+    tahoma_core::graph::check_signature(def, args.len(), attrs).map_err(|e| e.message)?;
     let types: Vec<TensorType> = args.iter().map(|v| v.ty.clone()).collect();
     for (i, t) in types.iter().enumerate() {
         let d = &def.operands[i.min(def.operands.len() - 1)];
@@ -156,25 +180,28 @@ fn infer(g: &EGraph, op: OpId, n: &Node) -> Result<Fact, Arc<str>> {
         }
     }
     let consts: Vec<Option<&Tensor>> = args.iter().map(|v| v.constant.as_deref()).collect();
-    let results =
-        (def.infer)(&InferArgs { operands: &types, attrs: &attrs, consts: &consts, fresh: Fresh("?", 0) }).map_err(|e| e.message)?;
+    let results = (def.infer)(&InferArgs { operands: &types, attrs, consts: &consts, fresh: Fresh("?", 0) }).map_err(|e| e.message)?;
     let [ty] = results.as_slice() else { return Ok(Fact::Many(results)) };
     if !ty.shape.is_static() {
         return Err(format!("{}: the result's shape depends on data", def.name).into());
     }
     let mut value = Value::new(ty.clone(), args.iter().all(|v| v.fixed));
-    let square = matches!(n.operands(), [a, b] if g.find(*a) == g.find(*b));
-    value.known = values::of(def, &args, square, &attrs, ty);
+    value.known = values::of(def, args, square, attrs, ty);
     if def.name == "constant" {
         value.known = attrs.tensor("value").map_or(Known::default(), |t| values::of_constant(t));
         value.constant = attrs.tensor("value").filter(|t| t.len() <= FOLD_ELEMENTS).cloned();
     } else if !args.is_empty() && ty.shape.elements().is_some_and(|n| n as usize <= FOLD_ELEMENTS) {
         let values: Option<Vec<Tensor>> = args.iter().map(|v| v.constant.as_deref().cloned()).collect();
         if let Some(values) = values
-            && let Ok(r) = (def.eval)(&EvalArgs { operands: &values, attrs: &attrs })
+            && let Ok(r) = (def.eval)(&EvalArgs { operands: &values, attrs })
             && let [t] = r.as_slice()
         {
             value.constant = Some(Arc::new(t.clone()));
+            // What underflows to 0 is not 0 to those that ask whether it does.
+            let made = Span::of(t.to_f64s());
+            if !made.is_zero() {
+                value.known.span.most = value.known.span.most.min(made.most);
+            }
         }
     }
     Ok(Fact::Value(value))
@@ -186,7 +213,13 @@ impl Analysis<Node> for Facts {
     fn make(g: &mut EGraph, n: &Node, _: Id) -> Fact {
         match n {
             Node::Attr(a) => Fact::Attr(a.clone()),
-            Node::Leaf(l) => Fact::Value(Value::new(l.ty.clone(), l.weight)),
+            Node::Leaf(l) => {
+                let mut v = Value::new(l.ty.clone(), l.weight);
+                if let Some(span) = g.analysis.weights.get(&*l.name).filter(|_| l.weight) {
+                    v.known.span = *span;
+                }
+                Fact::Value(v)
+            }
             Node::Opaque(o, _) => match o.types.as_slice() {
                 [ty] => Fact::Value(Value::new(ty.clone(), false)),
                 many => Fact::Many(many.to_vec()),
@@ -195,7 +228,11 @@ impl Analysis<Node> for Facts {
                 Fact::Many(t) if (*i as usize) < t.len() => Fact::Value(Value::new(t[*i as usize].clone(), false)),
                 _ => Fact::Ill("no such result".into()),
             },
-            Node::Kernel(b, _) => Fact::Value(Value::new(b.ty().clone(), false)),
+            // Stands for what is there already, and adds nothing to what is known of it.
+            Node::Kernel(b, _) => {
+                let known = Known { rounded: true, ..Known::default() };
+                Fact::Value(Value { ty: b.ty().clone(), constant: None, fixed: false, known })
+            }
             Node::Op(op, _) if matches!(op.def().kind, Kind::Structure) => Fact::Ill("structure ops are opaque".into()),
             Node::Op(op, _) => infer(g, *op, n).unwrap_or_else(Fact::Ill),
         }

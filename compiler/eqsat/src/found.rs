@@ -83,7 +83,8 @@ pub struct Search {
 /// What [`crate::optimize`] does, with everything kept. Proofs are made on request, by [`crate::proof`] and [`crate::explain`].
 pub fn search(program: &Program, options: &Options) -> Result<Search, Diagnostic> {
     let mut units = vec![];
-    let (program, report) = crate::optimize_all(program, &Options { proofs: false, ..*options }, Some(&mut units))?;
+    let (program, report) =
+        crate::optimize_all(program, &Options { proofs: false, weights: options.weights.clone(), ..*options }, Some(&mut units))?;
     Ok(Search { program, report, units })
 }
 
@@ -113,7 +114,7 @@ impl Unit {
     pub fn title(&self) -> String {
         let ops = self.searched.source.main().nodes.iter().filter(|n| !matches!(n.op.name, "weight" | "constant")).count();
         let times = if self.blocks.len() > 1 { format!(", {} equal stretches searched once", self.blocks.len()) } else { String::new() };
-        format!("{} ops of @{}{times}", ops, self.function)
+        format!("{} ops of @{}{times}", ops, tahoma_core::escape::Line::of(&self.function))
     }
 }
 

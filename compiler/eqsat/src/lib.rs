@@ -6,6 +6,7 @@
 //!
 //! [`optimize`] is the whole path. No MLIR, no files: rules are tested on core's evaluator in seconds.
 
+pub mod bound;
 pub mod bridge;
 pub mod cost;
 pub mod dump;
@@ -23,6 +24,7 @@ pub mod replay;
 mod roll;
 pub mod rules;
 mod side;
+pub mod span;
 pub mod values;
 pub mod why_not;
 
@@ -57,9 +59,16 @@ pub struct Options<'a> {
     pub proofs: bool,
     /// Time for exact extraction after the ordinary one; its choice is taken where it is cheaper.
     pub exact: Option<Duration>,
+    /// Where weights lie that are not as weights of networks are ([`span::extraordinary`]), by name. Weights that are not named are taken
+    /// to be ordinary.
+    pub weights: Arc<BTreeMap<String, span::Span>>,
 }
 
 impl<'a> Options<'a> {
+    /// The same for a program whose weights have other names.
+    fn with_weights(&self, weights: Arc<BTreeMap<String, span::Span>>) -> Options<'a> {
+        Options { weights, ..*self }
+    }
     /// The defaults for a target.
     pub fn new(target: &'a dyn TargetCost) -> Options<'a> {
         Options {
@@ -70,6 +79,7 @@ impl<'a> Options<'a> {
             time_limit: Duration::from_secs(20),
             proofs: false,
             exact: None,
+            weights: Arc::default(),
         }
     }
 }
@@ -265,7 +275,7 @@ fn search_main(program: &Program, options: &Options) -> Result<(Program, Searche
     let mut phases = vec![];
     let mut clock = Clock { last: Instant::now(), phases: &mut phases };
     let source = program.main();
-    let bridge = bridge::to_egraph(source);
+    let bridge = bridge::to_egraph(source, Facts::with_weights(options.weights.clone()));
     let uses = source_uses(source, &bridge.values);
     let roots: Vec<Id> = source.outputs.iter().map(|o| bridge.values[o.value.index()]).collect();
     clock.mark("bridge");

@@ -6,6 +6,7 @@ use crate::language::Node;
 use crate::net::Net;
 use egg::Id;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use tahoma_core::escape::Line;
 use tahoma_core::op::Kind;
 use tahoma_core::{Origin, ValueId};
 
@@ -18,8 +19,8 @@ pub(crate) fn places(g: &EGraph, net: &Net, values: &[Id]) -> Vec<Option<u32>> {
 /// A name for people: that of the node, or its op and place where it has none.
 pub(crate) fn label(o: &Origin) -> String {
     match o {
-        Origin::Node { index, name, op, .. } if name.is_empty() => format!("{op}#{index}"),
-        Origin::Node { name, .. } | Origin::Tensor { name, .. } => name.to_string(),
+        Origin::Node { index, name, op, .. } if name.is_empty() => format!("{}#{index}", Line::of(op)),
+        Origin::Node { name, .. } | Origin::Tensor { name, .. } => Line::of(name).to_string(),
         other => other.to_string(),
     }
 }

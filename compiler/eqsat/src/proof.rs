@@ -402,13 +402,12 @@ fn insert(g: &mut EGraph, terms: &Terms, roots: &[Id]) -> Vec<Id> {
 
 /// Tells an e-graph what is known of the values taken as given.
 fn tell(g: &mut EGraph, given: &[Given]) {
-    let known = |l: &Leaf| given.iter().find(|k| *k.name == *l.name && k.known != Known::default()).map(|k| k.known);
+    let known = |l: &Leaf| given.iter().find(|k| *k.name == *l.name).map(|k| k.known);
     let leaves = |c: &egg::EClass<Node, Fact>| c.nodes.iter().find_map(|n| if let Node::Leaf(l) = n { known(l) } else { None });
     let mut told: Vec<(Id, Known)> = g.classes().filter_map(|c| Some((c.id, leaves(c)?))).collect();
     told.sort_by_key(|t| t.0);
     for (id, known) in told {
         if let Fact::Value(v) = &g[id].data {
-            let known = v.known.both(known);
             let fact = Fact::Value(Value { known, ..v.clone() });
             g.set_analysis_data(id, fact);
         }
@@ -438,7 +437,9 @@ pub(crate) fn derive(
     }
     let mut g = EGraph::new(Facts::default()).with_explanations_enabled();
     let roots: Vec<Id> = [before].into_iter().chain(others.iter().copied()).collect();
+    g.analysis.of_source = true;
     let a = insert(&mut g, terms, &roots)[0];
+    g.analysis.of_source = false;
     let (left, right) = (terms.one(before), terms.one(after));
     let b = g.add_expr(&right);
     tell(&mut g, given);

@@ -9,6 +9,7 @@
 
 use crate::found::{Block, Searched, Unit, leaf_names};
 use crate::language::hash_of;
+use crate::span::Span;
 use crate::{Kept, Options, Report, optimize_main};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -30,6 +31,8 @@ struct Piece {
     args: Vec<ValueId>,
     results: Vec<ValueId>,
     weights: Vec<String>,
+    /// Those of them that are not ordinary, by their new names.
+    spans: BTreeMap<String, Span>,
     /// Nodes of the whole behind those of the body.
     nodes: Vec<usize>,
 }
@@ -37,7 +40,7 @@ struct Piece {
 /// Optimises the pieces of `main` and puts them together.
 pub(crate) fn optimize(program: &Program, options: &Options, mut keep: Kept) -> Result<(Program, Report), Diagnostic> {
     let g = program.main();
-    let whole = Whole::new(g);
+    let whole = Whole::new(g, &options.weights);
     let mut groups: Vec<Vec<Range<usize>>> = vec![];
     whole.split(0..whole.order.len(), &mut groups);
     groups.sort_by_key(|p| p[0].start);
@@ -65,7 +68,7 @@ pub(crate) fn optimize(program: &Program, options: &Options, mut keep: Kept) -> 
     for group in groups {
         let first = whole.piece(&group[0]);
         functions.insert(Program::MAIN.into(), first.body.clone());
-        let (done, searched) = optimize_main(&Program { functions }, options)?;
+        let (done, searched) = optimize_main(&Program { functions }, &options.with_weights(Arc::new(first.spans.clone())))?;
         functions = done.functions;
         let mut blocks = vec![];
         let Some(body) = functions.remove(Program::MAIN) else { return Err(crate::lost("a piece without a body")) };
@@ -114,6 +117,7 @@ pub(crate) fn optimize(program: &Program, options: &Options, mut keep: Kept) -> 
 /// A graph seen as a sequence of the ops that depend on inputs; what depends on weights alone belongs to its users.
 struct Whole<'g> {
     g: &'g Graph,
+    spans: &'g BTreeMap<String, Span>,
     producers: Vec<Option<usize>>,
     /// Nodes that do not depend on weights alone, in order.
     order: Vec<usize>,
@@ -127,7 +131,7 @@ struct Whole<'g> {
 }
 
 impl<'g> Whole<'g> {
-    fn new(g: &'g Graph) -> Whole<'g> {
+    fn new(g: &'g Graph, spans: &'g BTreeMap<String, Span>) -> Whole<'g> {
         let n = g.types.len();
         let (mut fixed, mut place, mut last) = (vec![false; n], vec![None; n], vec![0; n]);
         let (mut order, mut hashes) = (vec![], vec![]);
@@ -148,7 +152,7 @@ impl<'g> Whole<'g> {
             hashes.push(hash_of(&(node.op.name, &node.attrs, types(&node.operands), types(&node.results))));
             order.push(i);
         }
-        Whole { g, producers: g.producers(), order, place, fixed, last, hashes }
+        Whole { g, spans, producers: g.producers(), order, place, fixed, last, hashes }
     }
 
     /// What a value is called: by the node that makes it, or as an input.
@@ -217,7 +221,8 @@ impl<'g> Whole<'g> {
         // The longest run of blocks that are equal in every wire too.
         let (mut best, mut at) = (0..0, 0);
         while at < pieces.len() {
-            let same = (at..pieces.len()).take_while(|&i| equal(&pieces[at].body, &pieces[i].body)).count();
+            let same =
+                (at..pieces.len()).take_while(|&i| pieces[at].spans == pieces[i].spans && equal(&pieces[at].body, &pieces[i].body)).count();
             if same > best.len() {
                 best = at..at + same;
             }
@@ -274,13 +279,15 @@ impl<'g> Whole<'g> {
             let value = new(v, &mut body, &mut to);
             body.inputs.push(tahoma_core::Port { name: format!("a{i}"), value });
         }
-        let mut weights = vec![];
+        let (mut weights, mut spans) = (vec![], BTreeMap::new());
         for &i in &nodes {
             let n = &g.nodes[i];
             let mut attrs = n.attrs.clone();
             if n.op.name == "weight" {
-                attrs = attrs.with("name", weights.len().to_string().as_str());
-                weights.push(n.attrs.str("name").unwrap_or_default().to_string());
+                let (old, new) = (n.attrs.str("name").unwrap_or_default().to_string(), weights.len().to_string());
+                attrs = attrs.with("name", new.as_str());
+                spans.extend(self.spans.get(&old).map(|s| (new, *s)));
+                weights.push(old);
             }
             let operands = n.operands.iter().map(|v| to[v]).collect();
             let results = n.results.iter().map(|&r| new(r, &mut body, &mut to)).collect();
@@ -289,7 +296,7 @@ impl<'g> Whole<'g> {
         for (i, v) in results.iter().enumerate() {
             body.outputs.push(tahoma_core::Port { name: format!("r{i}"), value: to[v] });
         }
-        Piece { body, args, results, weights, nodes }
+        Piece { body, args, results, weights, spans, nodes }
     }
 }
 

@@ -24,6 +24,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use tahoma_core::artifact::Numerics;
+use tahoma_core::escape::shown;
 use tahoma_core::op::Kind;
 use tahoma_core::{Diagnostic, Origin, form};
 
@@ -125,6 +126,8 @@ fn op_names(o: &Origin) -> Option<&str> {
 /// The nodes of one name, or those of `op#index`.
 fn exact(s: &Searched, text: &str) -> Option<Group> {
     let main = s.source.main();
+    // As labels are shown: the name itself, or what a listing printed for it.
+    let text = &*shown(text);
     let is = |i: &usize| {
         let n = &main.nodes[*i];
         let leaves = n.origin.leaves();

@@ -10,8 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tahoma_core::artifact::Numerics;
+use tahoma_core::numeric::float_format;
 use tahoma_core::{Attrs, Builder, DType, Program, Tensor, TensorType, ValueId};
-use tahoma_eqsat::{Roofline, SM_90A, TRN2};
+use tahoma_eqsat::bound::widened;
+use tahoma_eqsat::{Roofline, SM_90A, TRN2, span};
 use tahoma_nets::random::random;
 
 /// What was tested.
@@ -75,8 +77,50 @@ fn one(seed: u64, count: &Mutex<Count>) -> Result<(), String> {
     Ok(())
 }
 
+/// A program on values that reach the ends of every type: all bits and all floats at `exact`, all that types are at home with at
+/// `reassociate`.
+fn at_edges(seed: u64, count: &Mutex<Count>) -> Result<(), String> {
+    let r = random(seed);
+    let target: &Roofline = if seed.is_multiple_of(2) { &SM_90A } else { &TRN2 };
+    let all_of = |d: DType| float_format(d).map_or((0, 0), |f| (f.tiny(), f.most));
+    let home = |d: DType| (span::home(d).least as i32, span::home(d).most as i32 - 1);
+    let values = |draw, reach, awkward| {
+        let v = r.edges(draw, reach, awkward);
+        Values { inputs: v.inputs, weights: v.weights }
+    };
+    for class in classes() {
+        let all: Vec<Reference> = match class {
+            Numerics::Exact => (4..6).filter_map(|d| Reference::new(&r.program, values(d, all_of, true), true)).collect(),
+            // The first on which the program stays within its types.
+            _ => (6..14)
+                .filter_map(|d| Reference::native(&r.program, values(d, home, false)))
+                .find(Reference::is_bounded)
+                .into_iter()
+                .collect(),
+        };
+        {
+            let mut c = count.lock().unwrap();
+            c.drawn += 1;
+            c.valid += usize::from(!all.is_empty());
+            for j in all.iter().map(Reference::judged).filter(|_| class > Numerics::Exact) {
+                (0..3).for_each(|i| c.judged[i] += j[i]);
+            }
+        }
+        let (_, report) = check(&r.program, target, class, &all).map_err(|e| format!("{class:?}: {e}"))?;
+        let mut c = count.lock().unwrap();
+        for (name, u) in report.rules.iter().filter(|u| u.1.used > 0) {
+            *c.used.entry(name.clone()).or_default() += u.used;
+        }
+    }
+    count.lock().unwrap().graphs += 1;
+    Ok(())
+}
+
 /// Every seed of a range, on all cores; the failures, in order.
-fn all(seeds: std::ops::Range<u64>) -> (Count, Vec<(u64, String)>) {
+fn all(
+    seeds: std::ops::Range<u64>,
+    one: impl Fn(u64, &Mutex<Count>) -> Result<(), String> + Sync + std::panic::RefUnwindSafe,
+) -> (Count, Vec<(u64, String)>) {
     let (count, next, failed) = (Mutex::new(Count::default()), AtomicU64::new(seeds.start), Mutex::new(vec![]));
     std::thread::scope(|s| {
         for _ in 0..std::thread::available_parallelism().map_or(1, |n| n.get()) {
@@ -99,14 +143,34 @@ fn all(seeds: std::ops::Range<u64>) -> (Count, Vec<(u64, String)>) {
     (count.into_inner().unwrap(), failed)
 }
 
+/// Seeds that were asked for instead of the usual ones.
+fn asked() -> Option<std::ops::Range<u64>> {
+    let s = std::env::var("TAHOMA_SEEDS").ok()?;
+    let (from, to) = s.split_once("..")?;
+    Some(from.parse().ok()?..to.parse().ok()?)
+}
+
+#[test]
+fn random_programs_hold_at_the_ends_of_every_type() {
+    let start = std::time::Instant::now();
+    let (count, failed) = all(asked().unwrap_or(0..3000), at_edges);
+    println!("{:.1} s: {count:?}", start.elapsed().as_secs_f64());
+    for (seed, e) in &failed {
+        println!("seed {seed}: {e}");
+    }
+    assert!(failed.is_empty(), "{} programs: cargo run -p tahoma-nets --example random -- {}", failed.len(), failed[0].0);
+    if asked().is_none() {
+        let [all, _, native] = count.judged;
+        assert!(count.graphs == 3000 && count.valid * 10 >= count.drawn * 9, "{} of {} sets of values", count.valid, count.drawn);
+        assert!(native * 4 >= all, "of {all} elements {native} have a bound");
+    }
+}
+
 #[test]
 fn random_programs_mean_the_same_after() {
-    let seeds = std::env::var("TAHOMA_SEEDS").ok().and_then(|s| {
-        let (from, to) = s.split_once("..")?;
-        Some(from.parse().ok()?..to.parse().ok()?)
-    });
-    let (start, asked) = (std::time::Instant::now(), seeds.is_some());
-    let (count, failed) = all(seeds.unwrap_or(0..1000));
+    let (start, seeds) = (std::time::Instant::now(), asked());
+    let asked = seeds.is_some();
+    let (count, failed) = all(seeds.unwrap_or(0..1000), one);
     println!("{:.1} s: {count:?}", start.elapsed().as_secs_f64());
     println!("{} rules fired, {} used", count.fired.len(), count.used.len());
     for (seed, e) in &failed {
@@ -146,7 +210,7 @@ fn what_is_wrong_is_seen() {
     let verdict = |dtype, p: &Program, q: &Program, class| {
         let v = Values { inputs: vec![Tensor::from_f64s(dtype, &[3, 8], &x)], ..Values::default() };
         let r = Reference::new(p, v, false).unwrap();
-        (r.check(q, class), r.check_wide(&common::widened(q)))
+        (r.check(q, class), r.check_wide(&widened(q)))
     };
     let (exact, sums) = (Numerics::Exact, Numerics::Reassociate);
     // Another order: not the same bits, but as good.

@@ -9,7 +9,7 @@ use tahoma_eqsat::bridge::{expr_to_graph, to_egraph};
 use tahoma_eqsat::facts::{EGraph, Fact, Facts};
 use tahoma_eqsat::language::{AttrLeaf, Node, OpId};
 use tahoma_eqsat::rules::sample::{Given, Sample};
-use tahoma_eqsat::rules::{Rule, SEVERAL, Several, all, bindings, code, codes, join_all, rewrites, texts};
+use tahoma_eqsat::rules::{Rule, SEVERAL, Several, all, bindings, code, codes, join_all, rewrites, stays_within, texts};
 
 type Expr = RecExpr<Node>;
 
@@ -45,7 +45,7 @@ fn read(name: &str) -> Result<Case, String> {
 /// The e-graph of an expression as a program has it: every node is the source's.
 fn egraph(left: &Expr) -> Result<(EGraph, Id), String> {
     let graph = expr_to_graph(left).map_err(|e| e.to_string())?;
-    let b = to_egraph(&graph);
+    let b = to_egraph(&graph, Facts::default());
     let root = b.egraph.find(b.values[graph.outputs[0].value.index()]);
     Ok((b.egraph, root))
 }
@@ -86,6 +86,10 @@ fn instance(text: &str, s: &Sample, g: &EGraph, subst: Option<&Subst>) -> Result
             ENodeOrVar::Var(v) => match s.given.get(&v.to_string()[1..]) {
                 Some(Given::Leaf(l)) => e.add(Node::Leaf(l.clone())),
                 Some(Given::Attr(a)) => e.add(Node::Attr(a.clone())),
+                Some(Given::Computed(op, leaves)) => {
+                    let ids = leaves.iter().map(|l| e.add(Node::Leaf(l.clone()))).collect();
+                    e.add(Node::Op(*op, ids))
+                }
                 Some(Given::Constant(t)) => {
                     let a = e.add(Node::Attr(AttrLeaf::new(tahoma_core::Attr::from(t.clone()))));
                     e.add(Node::Op(OpId::of(tahoma_core::ops::CONSTANT), [a].into()))
@@ -110,6 +114,10 @@ fn draw(rule: &'static Rule) -> Option<Case> {
         let pattern: egg::Pattern<Node> = lhs.parse().ok()?;
         let substs = pattern.search_eclass(&g, root)?.substs;
         let subst = substs.iter().find_map(|s| bindings(rule, &mut g, root, s))?;
+        let right_pattern: egg::Pattern<Node> = rhs.parse().ok()?;
+        if !stays_within(rule, &right_pattern.ast, &g, &subst) {
+            return None;
+        }
         let right = instance(&rhs, &s, &g, Some(&subst)).ok()?;
         Some(Case { left, right, fired: rule.name.into() })
     })

@@ -221,7 +221,7 @@ pub struct KernelDef {
     /// Of the file, lower-case hex.
     #[serde(default)]
     pub sha256: String,
-    /// The MLIR it was printed from.
+    /// The kernel in MLIR: of PTX the module it was made from, of NKI the same instructions in the `trn` dialect.
     pub mlir: String,
     pub spec: KernelSpec,
     /// Launch shape; empty for targets without one.
@@ -237,7 +237,7 @@ pub struct KernelDef {
     pub origin: Arc<Origin>,
 }
 
-/// What was compiled, for `tahoma report` and the summary line.
+/// What was compiled, for the summary line and `--json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct Report {

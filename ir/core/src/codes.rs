@@ -39,6 +39,7 @@ pub static CODES: &[CodeDef] = codes! {
     "E0606" "evaluation failed" "An op could not be evaluated on these values; the message says why.";
     "E0607" "weights changed" "A weight file differs from the one the model was compiled with.";
     "E0608" "results differ" "A stage or a device gave another answer than the reference interpreter, beyond the stated tolerance.";
+    "E0609" "not enough memory" "The model, as it is asked for, needs more memory than the machine or its container has free; the message has both numbers. Nothing was allocated. Fix open dimensions to smaller numbers with --dim or --shape, or use a machine with more memory.";
     "E0611" "kernels for another chip" "The artifact was compiled for another chip than the one that should run it. The message names the card and the target that fits it.";
     "E0612" "device memory is full" "The device has less free memory than the model needs; the message says how much. A smaller batch or shape needs less.";
     "E0701" "bad argument" "A command-line argument has no meaning here; the message says which form it takes.";

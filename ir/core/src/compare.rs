@@ -3,7 +3,6 @@
 
 use crate::tensor::Tensor;
 use crate::types::DType;
-use std::fmt;
 
 /// The largest difference found where all is within tolerance.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -14,34 +13,14 @@ pub(crate) struct MaxErr {
 }
 
 /// Why two tensors are not close.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub(crate) enum Mismatch {
-    Type {
-        got: String,
-        expected: String,
-    },
+    #[error("got {got}, expected {expected}")]
+    Type { got: String, expected: String },
     /// The first element out of tolerance, how many are, and the largest absolute difference.
-    Value {
-        index: Vec<usize>,
-        got: f64,
-        expected: f64,
-        count: usize,
-        of: usize,
-        max_abs: f64,
-    },
+    #[error("at {index:?} got {got}, expected {expected}; {count} of {of} elements differ, by up to {max_abs:e}")]
+    Value { index: Vec<usize>, got: f64, expected: f64, count: usize, of: usize, max_abs: f64 },
 }
-
-impl fmt::Display for Mismatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Mismatch::Type { got, expected } => write!(f, "got {got}, expected {expected}"),
-            Mismatch::Value { index, got, expected, count, of, max_abs } => {
-                write!(f, "at {index:?} got {got}, expected {expected}; {count} of {of} elements differ, by up to {max_abs:e}")
-            }
-        }
-    }
-}
-impl std::error::Error for Mismatch {}
 
 /// Whether `got` is `expected` within tolerance. Types must agree in number type and shape. Integers compare exactly when both
 /// tolerances are 0.

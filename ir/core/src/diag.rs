@@ -1,5 +1,6 @@
 //! Diagnostics: what is wrong, where in the user's model, why, and what to do. One type for all stages, one table of codes.
 
+use crate::escape::Line;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -55,7 +56,25 @@ impl Origin {
         match from.len() {
             0 => Origin::Unknown,
             1 => (*from[0]).clone(),
-            _ => Origin::Fused { rule: rule.into(), from },
+            _ => Origin::Fused { rule: rule.into(), from }.bounded(),
+        }
+    }
+    /// Deepest that joined origins are in each other: readers of a manifest go down by calling themselves, and give up at 128 levels.
+    const DEEPEST: usize = 8;
+
+    fn depth(&self) -> usize {
+        match self {
+            Origin::Fused { from, .. } => 1 + from.iter().map(|o| o.depth()).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+    /// Itself; where joined origins are too deep in each other, the nodes and tensors behind it alone.
+    pub fn bounded(self) -> Origin {
+        match &self {
+            Origin::Fused { rule, .. } if self.depth() > Origin::DEEPEST => {
+                Origin::Fused { rule: rule.clone(), from: self.leaves().into_iter().map(|o| Arc::new(o.clone())).collect() }
+            }
+            _ => self,
         }
     }
     /// The model nodes behind this origin, in order, each once.
@@ -74,18 +93,19 @@ impl Origin {
     }
 }
 
+/// One line that may stand anywhere: names of the model are escaped.
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::Unknown => f.write_str("<no source>"),
             Origin::Node { model, index, name, op } => {
-                write!(f, "{model}  node {index}")?;
+                write!(f, "{}  node {index}", Line::of(model))?;
                 if !name.is_empty() {
-                    write!(f, "  {name:?}")?;
+                    write!(f, "  {}", Line::of(&format!("{name:?}")))?;
                 }
-                write!(f, "  ({op})")
+                write!(f, "  ({})", Line::of(op))
             }
-            Origin::Tensor { model, name } => write!(f, "{model}  tensor {name:?}"),
+            Origin::Tensor { model, name } => write!(f, "{}  tensor {}", Line::of(model), Line::of(&format!("{name:?}"))),
             Origin::Fused { from, .. } => {
                 for (i, o) in from.iter().enumerate() {
                     if i > 0 {
@@ -133,8 +153,21 @@ pub struct Label {
     pub mark: String,
 }
 
-/// One problem, as users read it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The error that a [`Diagnostic`] was made of: a file that could not be read, a fault of a kernel, a driver's refusal. It is
+/// [`std::error::Error::source`] of the diagnostic. Two causes are equal if they read the same.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Cause(Arc<dyn std::error::Error + Send + Sync>);
+
+impl PartialEq for Cause {
+    fn eq(&self, other: &Cause) -> bool {
+        self.to_string() == other.to_string()
+    }
+}
+impl Eq for Cause {}
+
+/// One problem, as users read it. `Debug` prints what `Display` prints, so a `main` that returns it is readable.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct Diagnostic {
     /// A row of `CODES`, like `E0203`.
@@ -145,6 +178,11 @@ pub struct Diagnostic {
     pub labels: Vec<Label>,
     /// Reasons and remedies, one line each.
     pub notes: Vec<String>,
+    /// The error it was made of; not written to files.
+    #[serde(skip)]
+    #[source]
+    #[cfg_attr(test, arbitrary(default))]
+    pub cause: Option<Cause>,
 }
 
 impl Diagnostic {
@@ -156,6 +194,7 @@ impl Diagnostic {
             origin: Origin::Unknown,
             labels: vec![],
             notes: vec![],
+            cause: None,
         }
     }
     pub fn warning(code: &str, message: impl Into<String>) -> Diagnostic {
@@ -169,40 +208,51 @@ impl Diagnostic {
         self.labels.push(Label { name: name.into(), text: text.into(), mark: mark.into() });
         self
     }
+    /// Keeps the error that this was made of as its source.
+    pub fn caused_by(mut self, cause: impl std::error::Error + Send + Sync + 'static) -> Diagnostic {
+        self.cause = Some(Cause(Arc::new(cause)));
+        self
+    }
     pub fn note(mut self, note: impl Into<String>) -> Diagnostic {
         self.notes.push(note.into());
         self
     }
 }
 
+/// For people, on a terminal: whatever the parts hold of the model's strings is escaped, each part is one line.
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.severity {
             Severity::Error => "error",
             Severity::Warning => "warning",
         };
-        write!(f, "{kind}[{}]: {}", self.code, self.message)?;
+        write!(f, "{kind}[{}]: {}", Line::of(&self.code), Line::of(&self.message))?;
         if self.origin != Origin::Unknown {
             write!(f, "\n  --> {}", self.origin)?;
         }
-        let wide = self.labels.iter().map(|l| l.name.chars().count()).max().unwrap_or(0);
-        for l in &self.labels {
-            write!(f, "\n   |  {:wide$}  {}", l.name, l.text)?;
+        let names: Vec<Line> = self.labels.iter().map(|l| Line::of(&l.name)).collect();
+        let wide = names.iter().map(|n| n.as_str().chars().count()).max().unwrap_or(0).min(40);
+        for (l, name) in self.labels.iter().zip(names) {
+            write!(f, "\n   |  {name:wide$}  {}", Line::of(&l.text))?;
             if !l.mark.is_empty() {
-                write!(f, "\n   |  {:wide$}  ^^^ {}", "", l.mark)?;
+                write!(f, "\n   |  {:wide$}  ^^^ {}", "", Line::of(&l.mark))?;
             }
         }
         for n in &self.notes {
-            write!(f, "\n   = {n}")?;
+            write!(f, "\n   = {}", Line::of(n))?;
         }
         Ok(())
     }
 }
 
-impl std::error::Error for Diagnostic {}
+impl fmt::Debug for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
 
-/// All problems a stage found, in the order found. Never empty as an error.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// All problems a stage found, in the order found. Never empty as an error. `Debug` prints what `Display` prints.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct Diagnostics(pub Vec<Diagnostic>);
 
@@ -237,11 +287,16 @@ impl fmt::Display for Diagnostics {
     }
 }
 
-impl std::error::Error for Diagnostics {}
+impl fmt::Debug for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::error::Error;
 
     #[test]
     fn origins_of_many_rewrites_stay_shallow_and_lose_no_node() {
@@ -252,5 +307,43 @@ mod tests {
             assert!(o.nesting() <= MAX_NESTING, "{}", o.nesting());
         }
         assert_eq!(o.leaves().len(), 200);
+    }
+
+    #[test]
+    fn a_main_that_returns_a_diagnostic_is_readable_and_the_source_is_kept() {
+        let io = std::io::Error::from(std::io::ErrorKind::NotFound);
+        let d = Diagnostic::error("E0101", format!("cannot read m.onnx: {io}")).note("check the path").caused_by(io);
+        assert_eq!(format!("{d:?}"), "error[E0101]: cannot read m.onnx: entity not found\n   = check the path");
+        assert_eq!(d.source().map(ToString::to_string), Some("entity not found".into()));
+        let all = Diagnostics(vec![d.clone(), d.clone()]);
+        assert_eq!(format!("{all:?}"), format!("{d}\n\n{d}"));
+        // What is written to files has no cause, and reads back.
+        let back: Diagnostic = serde_json::from_str(&serde_json::to_string(&d).unwrap()).unwrap();
+        assert_eq!((back.cause.is_none(), back.to_string()), (true, d.to_string()));
+    }
+
+    #[test]
+    fn origins_that_rewrites_join_again_and_again_can_be_read_back() {
+        let node = |i: u32| Arc::new(Origin::Node { model: "m".into(), index: i, name: "n".into(), op: "Relu".into() });
+        let mut o = node(0);
+        for i in 1..500 {
+            o = Arc::new(Origin::fuse(["a", "b"][i as usize % 2], [o, node(i)]));
+        }
+        assert_eq!(o.leaves().len(), 500);
+        let text = serde_json::to_string(&*o).unwrap();
+        assert_eq!(serde_json::from_str::<Origin>(&text).unwrap(), *o);
+    }
+
+    #[test]
+    fn a_diagnostic_is_lines_of_ours_whatever_the_model_says() {
+        for h in crate::escape::hostile() {
+            let d = Diagnostic::error("E0201", h.clone())
+                .at(Origin::Node { model: h.as_str().into(), index: 1, name: h.as_str().into(), op: h.as_str().into() })
+                .label(h.clone(), h.clone(), h.clone())
+                .note(h.clone());
+            let text = d.to_string();
+            assert_eq!(text, crate::escape::lines(&text));
+            assert!(text.lines().all(|l| ["error[", "  --> ", "   |  ", "   = "].iter().any(|o| l.starts_with(o))), "{text}");
+        }
     }
 }

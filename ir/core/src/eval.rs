@@ -67,6 +67,7 @@ pub type Watch<'a> = &'a mut dyn Observe;
 
 /// Runs `function` of `program` on `inputs`, in order. Errors carry the origin of the node that failed.
 pub fn run(program: &Program, function: &str, inputs: &[Tensor], weights: &dyn Weights) -> Result<Vec<Tensor>, Diagnostic> {
+    crate::threads::start();
     // On a worker thread from the start: otherwise each parallel op would hand over to one and wait.
     rayon::scope(|_| run_watched(program, function, inputs.to_vec(), weights, &mut |_: &Graph, _: &Node, _: &[Tensor]| {}))
 }

@@ -22,18 +22,11 @@ use crate::scalar::{Binary, Expr, Step};
 use crate::types::DType;
 use index::{Lin, Split, decompose};
 use std::collections::HashMap;
-use std::fmt;
 
 /// Why a group of ops is no kernel. Fusion then leaves it apart; a single op runs on the host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct FormError(pub String);
-
-impl fmt::Display for FormError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-impl std::error::Error for FormError {}
 
 fn no<T>(why: impl Into<String>) -> Result<T, FormError> {
     Err(FormError(why.into()))
@@ -42,12 +35,16 @@ fn no<T>(why: impl Into<String>) -> Result<T, FormError> {
 /// Most axes splits tried before a reshape is refused.
 const SPLITS: usize = 8;
 
+/// Most points of a kernel's loops, 2^48: a day on the fastest GPU. Below it no count of points, operations or bytes overflows.
+const MOST_POINTS: u64 = 1 << 48;
+
 /// The kernel that computes `graph`'s outputs from its inputs. All types must be static; constants must be uniform.
 pub fn form(graph: &Graph, name: &str) -> Result<KernelSpec, FormError> {
     let graph = expand(graph)?;
     let mut splits: HashMap<Axis, Vec<u64>> = HashMap::new();
     for _ in 0..SPLITS {
         match Former::new(&graph, &splits)?.run(name) {
+            Ok(spec) if spec.points() > MOST_POINTS => return no(format!("{} points are more than any machine runs", spec.points())),
             Ok(spec) => return Ok(spec),
             Err(Stop::No(e)) => return Err(e),
             Err(Stop::Split(axis, parts)) => {

@@ -242,9 +242,11 @@ impl Builder {
             self.shared.insert(key, vec![v]);
             return Ok(vec![v]);
         }
+        types.iter().try_for_each(crate::ops::sized)?;
         let consts: Vec<Option<&Tensor>> = operands.iter().map(|v| self.consts.get(v).map(|t| &**t)).collect();
         let fresh = Fresh(&self.graph.name, self.graph.nodes.len());
         let results = (op.infer)(&InferArgs { operands: &types, attrs, consts: &consts, fresh })?;
+        results.iter().try_for_each(crate::ops::sized)?;
         if pure && self.foldable(operands, &results) {
             let values: Vec<Tensor> = operands.iter().map(|v| (*self.consts[v]).clone()).collect();
             if let Ok(folded) = (op.eval)(&EvalArgs { operands: &values, attrs }) {
@@ -269,6 +271,7 @@ impl Builder {
         results: Vec<TensorType>,
     ) -> Result<Vec<ValueId>, OpError> {
         check_signature(op, operands.len(), &attrs)?;
+        results.iter().try_for_each(crate::ops::sized)?;
         let ids: Vec<ValueId> = results.into_iter().map(|t| self.value(t)).collect();
         self.push_node(op, operands.to_vec(), attrs, ids.clone());
         Ok(ids)
@@ -305,7 +308,11 @@ impl Builder {
     }
 }
 
-/// Checks operand count and attribute names and types against the row.
+/// Largest magnitude of an integer attribute: all of them are axes, extents, places and counts, and no value has more elements. So
+/// shape rules may add them up without a thought; products they check.
+const LARGEST: u64 = crate::ops::MAX_ELEMENTS;
+
+/// Checks operand count, and attribute names, types and magnitudes against the row.
 pub fn check_signature(op: &OpDef, operands: usize, attrs: &Attrs) -> Result<(), OpError> {
     let want = op.operands.len();
     let variadic = op.operands.last().is_some_and(|o| o.variadic);
@@ -318,6 +325,14 @@ pub fn check_signature(op: &OpDef, operands: usize, attrs: &Attrs) -> Result<(),
         };
         if v.ty() != a.ty {
             return Err(OpError::attr(format!("ml.{}: attribute {} must be {:?}", op.name, a.name, a.ty)));
+        }
+        let numbers: &[i64] = match v {
+            Attr::Int(n) => std::slice::from_ref(n),
+            Attr::Ints(v) => v,
+            _ => &[],
+        };
+        if let Some(n) = numbers.iter().find(|n| n.unsigned_abs() > LARGEST) {
+            return Err(OpError::attr(format!("ml.{}: attribute {} holds {n}, beyond {LARGEST}", op.name, a.name)));
         }
     }
     match attrs.0.keys().find(|k| op.attrs.iter().all(|a| a.name != &***k)) {

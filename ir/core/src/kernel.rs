@@ -317,6 +317,17 @@ impl KernelSpec {
         all.dedup();
         all
     }
+    /// Points of all loops together, the inner product's among them; the largest number where they are more.
+    pub fn points(&self) -> u64 {
+        let product = |parts: &[&[u64]]| parts.iter().flat_map(|p| p.iter()).fold(1u64, |n, &e| n.saturating_mul(e.max(1)));
+        match &self.body {
+            Body::Rows(r) => product(&[&r.outer, &r.inner]),
+            Body::Contract(c) => {
+                let inner = c.a.product.as_ref().map_or(1, |p| product(&[&p.sum]));
+                product(&[&c.batch, &c.m, &c.n, &c.k]).saturating_mul(inner)
+            }
+        }
+    }
     /// Floating-point operations of one run (a multiply-add is two).
     pub fn flops(&self) -> u64 {
         match &self.body {

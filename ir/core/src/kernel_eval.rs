@@ -7,18 +7,11 @@ use crate::op::Monoid;
 use crate::scalar::{Binary, Compare, Expr, Step, Unary};
 use crate::tensor::Tensor;
 use crate::types::{Class, DType};
-use std::fmt;
 
 /// A fault of the spec: an access that leaves its buffer, or a step that does not type.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct SpecError(pub String);
-
-impl fmt::Display for SpecError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-impl std::error::Error for SpecError {}
 
 /// A scalar: floats as f64, integers and bool as i64 (u64 by its bits).
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,7 +1,7 @@
 //! What Tahoma's programs mean: number types, tensors, scalar expressions, the op table with shape inference and reference
 //! evaluation, graphs, kernels, diagnostics and the artifact's manifest.
 //!
-//! No MLIR, no files, no targets, no `unsafe`. It builds in seconds and everything else answers to it.
+//! No MLIR, no files but those in which the system says how much memory there is, no targets, no `unsafe`. It builds in seconds and everything else answers to it.
 
 pub mod artifact;
 pub mod attr;
@@ -11,6 +11,7 @@ pub mod codes;
 mod compare;
 mod convert;
 pub mod diag;
+pub mod escape;
 pub mod eval;
 pub mod float;
 pub mod form;
@@ -21,6 +22,7 @@ pub mod kernel_eval;
 mod kernels;
 #[cfg(test)]
 mod literal;
+pub mod memory;
 pub mod near;
 pub mod numeric;
 pub mod op;
@@ -30,6 +32,7 @@ mod round_trip;
 pub mod scalar;
 pub mod tensor;
 pub mod text;
+pub mod threads;
 pub mod types;
 pub mod verify;
 

@@ -154,6 +154,46 @@ pub fn wrap(dtype: DType, x: i64) -> i64 {
     }
 }
 
+/// How a float type divides its bits: its largest number is below 2^(most + 1), its least normal one is 2^least, and each has `digits`
+/// binary digits, the hidden one counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FloatFormat {
+    pub digits: i32,
+    pub most: i32,
+    pub least: i32,
+}
+
+impl FloatFormat {
+    /// Half a unit in the last place of 1: the most that one rounding is off, relative to the result.
+    pub fn unit(&self) -> f64 {
+        2f64.powi(-self.digits)
+    }
+    /// The exponent of the least number above 0.
+    pub fn tiny(&self) -> i32 {
+        self.least - (self.digits - 1)
+    }
+}
+
+/// The format of a float type; `None` for other types.
+pub fn float_format(dtype: DType) -> Option<FloatFormat> {
+    let (digits, most, least) = match dtype {
+        DType::F64 => (53, 1023, -1022),
+        DType::F32 => (24, 127, -126),
+        DType::TF32 => (11, 127, -126),
+        DType::F16 => (11, 15, -14),
+        DType::BF16 => (8, 127, -126),
+        DType::F8E4M3FN => (4, 8, -6),
+        DType::F8E4M3 => (4, 7, -6),
+        DType::F8E4M3FNUZ => (4, 7, -7),
+        DType::F8E5M2 => (3, 15, -14),
+        DType::F8E5M2FNUZ => (3, 15, -15),
+        DType::F4E2M1 => (2, 2, 0),
+        DType::F8E8M0 => (1, 127, -127),
+        _ => return None,
+    };
+    Some(FloatFormat { digits, most, least })
+}
+
 /// Smallest and largest value of an integer type.
 pub fn int_range(dtype: DType) -> (i128, i128) {
     let bits = dtype.bits();
@@ -212,6 +252,23 @@ mod tests {
         assert_eq!((e(DType::F8E4M3, 1e9, true), e(DType::F8E4M3, 1e9, false)), (0x77, 0x78));
         assert_eq!((e(DType::F4E2M1, f64::NAN, true), e(DType::F4E2M1, -9.0, false), e(DType::F4E2M1, 0.25, true)), (8, 15, 0));
         assert_eq!((e(DType::F8E8M0, 0.0, true), e(DType::F8E8M0, 1.1, true), e(DType::F8E8M0, f64::NAN, true)), (0, 128, 255));
+    }
+
+    #[test]
+    fn formats_are_those_of_the_codes() {
+        for m in MINIS {
+            let f = float_format(m.dtype).unwrap();
+            let all: Vec<f64> = (0..1u32 << m.bits).map(|c| m.decode(c as u8) as f64).filter(|x| x.is_finite() && *x > 0.0).collect();
+            let (low, high) = (all.iter().copied().fold(f64::MAX, f64::min), all.iter().copied().fold(0.0, f64::max));
+            assert_eq!((low.log2(), high.log2().floor()), (f.tiny() as f64, f.most as f64), "{:?}", m.dtype);
+            assert!(all.contains(&(1.0 + 4.0 * f.unit() / 2.0)) && !all.contains(&(1.0 + f.unit())), "{:?}", m.dtype);
+        }
+        let wide = [(DType::F64, f64::EPSILON, f64::MIN_POSITIVE), (DType::F32, f32::EPSILON as f64, f32::MIN_POSITIVE as f64)];
+        for (d, epsilon, least) in wide {
+            let f = float_format(d).unwrap();
+            assert_eq!((2.0 * f.unit(), 2f64.powi(f.least)), (epsilon, least));
+        }
+        assert!(DType::all().all(|d| d.is_float() == float_format(d).is_some()));
     }
 
     #[test]

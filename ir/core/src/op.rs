@@ -4,7 +4,7 @@
 use crate::attr::Attrs;
 use crate::graph::{Builder, ValueId};
 use crate::tensor::Tensor;
-use crate::types::{DType, TensorType};
+use crate::types::{DType, Dim, Shape, TensorType};
 use std::fmt;
 
 /// One op of the `ml` dialect.
@@ -222,6 +222,11 @@ impl OpError {
     pub fn attr(message: impl Into<String>) -> OpError {
         OpError::new("E0205", message)
     }
+    /// Extents or values that are not numbers yet and must be (E0209). The one way to say so: callers answer it by fixing shapes and
+    /// trying again.
+    pub fn open(message: impl Into<String>) -> OpError {
+        OpError::new("E0209", message)
+    }
     /// Values that cannot be evaluated (E0606).
     pub fn value(message: impl Into<String>) -> OpError {
         OpError::new("E0606", message)
@@ -236,9 +241,28 @@ impl OpError {
     }
 }
 
+/// The extents of a shape as numbers; E0209 while any is open.
+pub fn numbers(shape: &Shape) -> Result<Vec<usize>, OpError> {
+    shape.to_static().ok_or_else(|| OpError::open(format!("needs every extent of {shape} as a number")))
+}
+
+/// One extent as a number; E0209 while it is open. `what` says which.
+pub fn number(dim: &Dim, what: impl fmt::Display) -> Result<usize, OpError> {
+    let n = dim.known().ok_or_else(|| OpError::open(format!("needs {what} as a number, not {dim}")))?;
+    Ok(n as usize)
+}
+
 impl fmt::Display for OpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
+    }
+}
+
+/// Without operands and origin, for what is no node's fault.
+impl From<OpError> for crate::diag::Diagnostic {
+    fn from(e: OpError) -> crate::diag::Diagnostic {
+        let d = crate::diag::Diagnostic::error(e.code, e.message);
+        e.notes.into_iter().fold(d, |d, n| d.note(n))
     }
 }
 

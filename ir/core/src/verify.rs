@@ -9,7 +9,7 @@
 use crate::graph::check_signature;
 use crate::op::{Fresh, InferArgs, Results};
 use crate::ops::scan::ScanForm;
-use crate::{Attr, DType, Diagnostic, Diagnostics, Dim, Graph, Kind, Node, Origin, Program, Tensor, TensorType, ValueId};
+use crate::{Attr, DType, Diagnostic, Diagnostics, Dim, Graph, Kind, Node, Origin, Program, Tensor, TensorType, ValueId, ops};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -30,8 +30,15 @@ pub fn verify_placed(program: &Program, places: &Places) -> Result<(), Diagnosti
         }
         function(program, g, places, &mut problems);
     }
-    if let Some(cycle) = circle(program) {
-        problems.push(fault(format!("functions call each other in a circle: {}", cycle.join(" → "))));
+    match nesting(program) {
+        Err(cycle) => problems.push(fault(format!("functions call each other in a circle: {}", cycle.join(" → ")))),
+        Ok((depth, _)) if depth > MAX_DEPTH => {
+            problems.push(Diagnostic::error("E0107", format!("functions call each other {depth} deep, {MAX_DEPTH} is the most")));
+        }
+        Ok((_, nodes)) if nodes > MAX_NODES => {
+            problems.push(Diagnostic::error("E0107", format!("calls written out make {nodes} ops, {MAX_NODES} are the most")));
+        }
+        Ok(_) => {}
     }
     problems.into_result(())
 }
@@ -41,6 +48,11 @@ fn fault(message: String) -> Diagnostic {
 }
 
 fn function(program: &Program, g: &Graph, places: &Places, problems: &mut Diagnostics) {
+    for t in &g.types {
+        if let Err(e) = ops::sized(t) {
+            return problems.push(Diagnostic::from(e).note(format!("in @{}", g.name)));
+        }
+    }
     let mut made = vec![false; g.types.len()];
     let mut constants: HashMap<ValueId, &Arc<Tensor>> = HashMap::new();
     for p in &g.inputs {
@@ -236,33 +248,53 @@ fn scan(n: &Node, operands: &[TensorType], results: &[&TensorType], takes: &[Ten
     Ok(())
 }
 
-/// A function that reaches itself, and the way: evaluating it would never end.
-fn circle(program: &Program) -> Option<Vec<String>> {
-    let next: BTreeMap<&str, BTreeSet<&str>> =
+/// Most functions that are in each other when the program runs: each takes its part of the stack.
+const MAX_DEPTH: usize = 64;
+
+/// Most ops once every call is written out: each of thirty functions that calls the next twice makes a billion.
+const MAX_NODES: u64 = 1_000_000;
+
+/// How deep functions call each other, and the ops of the largest with its calls written out; where a function reaches itself, the way:
+/// evaluating it would never end.
+fn nesting(program: &Program) -> Result<(usize, u64), Vec<String>> {
+    let next: BTreeMap<&str, Vec<&str>> =
         program.functions.iter().map(|(name, g)| (name.as_str(), g.nodes.iter().flat_map(|n| callees(n).map(|c| c.1)).collect())).collect();
-    let mut done: BTreeSet<&str> = BTreeSet::new();
+    let own = |f: &str| program.functions.get(f).map_or(0, |g| g.nodes.len() as u64);
+    let mut done: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
     for &start in next.keys() {
         // Depth first with a way of our own: a hostile chain of calls may be long.
-        let mut way: Vec<(&str, Vec<&str>)> = vec![];
+        let mut way: Vec<(&str, Vec<&str>, (usize, u64))> = vec![];
+        let add = |w: &mut (&str, Vec<&str>, (usize, u64)), d: (usize, u64)| w.2 = (w.2.0.max(d.0), w.2.1.saturating_add(d.1));
+        let mut on_way: BTreeSet<&str> = BTreeSet::new();
         let mut enter = Some(start);
         loop {
             if let Some(f) = enter.take() {
-                if let Some(i) = way.iter().position(|w| w.0 == f) {
-                    return Some(way[i..].iter().map(|w| w.0).chain([f]).map(|f| format!("@{f}")).collect());
+                if on_way.contains(f) {
+                    let circle = way.iter().map(|w| w.0).skip_while(|w| *w != f).chain([f]);
+                    return Err(circle.map(|f| format!("@{f}")).collect());
                 }
-                if !done.contains(f) {
-                    way.push((f, next.get(f).into_iter().flatten().copied().collect()));
+                match done.get(f) {
+                    Some(&d) => {
+                        way.last_mut().into_iter().for_each(|w| add(w, d));
+                    }
+                    None => {
+                        on_way.insert(f);
+                        way.push((f, next.get(f).into_iter().flatten().copied().collect(), (0, own(f))));
+                    }
                 }
             }
             match way.last_mut() {
                 None => break,
-                Some((_, left)) if !left.is_empty() => enter = left.pop(),
-                Some((f, _)) => {
-                    done.insert(f);
+                Some((_, left, _)) if !left.is_empty() => enter = left.pop(),
+                Some((f, _, below)) => {
+                    let (f, d) = (*f, (below.0 + 1, below.1));
+                    done.insert(f, d);
+                    on_way.remove(f);
                     way.pop();
+                    way.last_mut().into_iter().for_each(|w| add(w, d));
                 }
             }
         }
     }
-    None
+    Ok(done.into_values().fold((0, 0), |(a, b), (c, d)| (a.max(c), b.max(d))))
 }

@@ -25,7 +25,12 @@ const fn row(name: &'static str, operands: &'static str, types: &'static str, do
 pub static INSTRUCTIONS: &[PtxInst] = &[
     row("abs", "d, a", ".s16 .s32 .s64 .f16 .f16x2 .bf16 .bf16x2 .f32 .f64", "absolute value"),
     row("activemask", "d", ".b32", "lanes that execute this instruction"),
-    row("add", "d, a, b", "[.rn .rz .rm .rp] [.ftz] [.sat] integers to 64 bits, .u16x2 .s16x2, .f16[x2] .bf16[x2] .f32 .f32x2 .f64", "sum"),
+    row(
+        "add",
+        "d, a, b",
+        "[.rn .rz .rm .rp] [.ftz] [.sat] integers to 64 bits, .u16x2 .s16x2, .f16[x2] .bf16[x2] .f32 .f32x2 .f64, .f32.f16 .f32.bf16 (a of 16 bits)",
+        "sum",
+    ),
     row("and", "d, a, b", ".pred .b16 .b32 .b64", "bitwise and"),
     row("applypriority", "[a], size", "", "cache hint: nothing to do"),
     row(
@@ -68,7 +73,12 @@ pub static INSTRUCTIONS: &[PtxInst] = &[
     row("ex2", "d, a", ".approx[.ftz] .f32 .f16[x2] .bf16[x2]", "2 to the power a"),
     row("exit", "", "", "the thread ends"),
     row("fence", "", "all", "memory order: holds already"),
-    row("fma", "d, a, b, c", ".rn .rz .rm .rp [.ftz] [.sat] [.relu] .f16[x2] .bf16[x2] .f32 .f32x2 .f64", "a·b + c, rounded once"),
+    row(
+        "fma",
+        "d, a, b, c",
+        ".rn .rz .rm .rp [.ftz] [.sat] [.relu] .f16[x2] .bf16[x2] .f32 .f32x2 .f64, .f32.f16 .f32.bf16 (a and b of 16 bits)",
+        "a·b + c, rounded once",
+    ),
     row("griddepcontrol", "", "all", "launches are in order: nothing to do"),
     row("isspacep", "p, a", ".global .shared .local .param", "does the generic address lie in the space"),
     row("ld", "d, [a]", "[.param .global[.nc] .shared .local .const] [.v2 .v4 .v8] .b8 to .b64", "load"),

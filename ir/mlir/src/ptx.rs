@@ -128,18 +128,5 @@ pub(crate) fn unescape(s: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// The same, the other way.
-pub(crate) fn escape(s: &str) -> String {
-    let mut out = String::with_capacity(s.len() + 2);
-    for b in s.bytes() {
-        match b {
-            b'"' | b'\\' => out.push_str(&format!("\\{b:02X}")),
-            b' '..=b'~' => out.push(b as char),
-            b => out.push_str(&format!("\\{b:02X}")),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests;

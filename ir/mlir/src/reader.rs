@@ -509,7 +509,7 @@ impl<'t> Reader<'t> {
                 return Ok(Origin::Tensor { model: model.as_str().into(), name: name.as_str().into() });
             }
             let rule = meta.strip_prefix("rule ").unwrap_or(&meta);
-            return Ok(Origin::Fused { rule: rule.into(), from: parts.into_iter().map(Arc::new).collect() });
+            return Ok(Origin::Fused { rule: rule.into(), from: parts.into_iter().map(Arc::new).collect() }.bounded());
         }
         // A place in a file: what hand-written modules have.
         let (start, mut depth) = (self.at, 0i32);

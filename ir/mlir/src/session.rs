@@ -1,6 +1,5 @@
 //! A context with our dialects loaded, and MLIR's diagnostics as ours.
 
-use crate::ptx::escape;
 use melior::Context;
 use melior::dialect::DialectRegistry;
 use melior::ir::Module as MlirModule;
@@ -12,6 +11,7 @@ use melior::utility::{
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Once;
+use tahoma_core::escape::Quoted;
 use tahoma_core::{Diagnostic, Diagnostics};
 
 static PASSES: Once = Once::new();
@@ -68,7 +68,7 @@ impl Session {
         let module = self.parse(text, name)?;
         let printed = self.print(&module, true, true)?;
         // MLIR calls every text "-". Quotes inside strings print as \22, so only locations match.
-        Ok(printed.replace("loc(\"-\":", &format!("loc(\"{}\":", escape(name))))
+        Ok(printed.replace("loc(\"-\":", &format!("loc({}:", Quoted(name))))
     }
 
     /// A text of ours in custom syntax.
@@ -89,6 +89,9 @@ impl Session {
         self.messages.borrow_mut().clear();
         if text.contains('\0') {
             return Err(Diagnostic::error("E0902", format!("{name} is not text: it has a zero byte")).into());
+        }
+        if nested(text) > MAX_NESTING {
+            return Err(Diagnostic::error("E0107", format!("{name} nests brackets more than {MAX_NESTING} deep")).into());
         }
         let module =
             MlirModule::parse(&self.context, text).ok_or_else(|| self.fail("E0902", &format!("{name} is not valid MLIR"), name))?;
@@ -128,4 +131,29 @@ fn place(location: &str, name: &str) -> String {
         None if inside == "unknown" => String::new(),
         None => format!("{inside}: "),
     }
+}
+
+/// Deepest nesting of a text: MLIR's parser and printer call themselves for each level and would run out of stack.
+const MAX_NESTING: usize = 256;
+
+/// How deep brackets, and runs of signs, are in each other outside strings and comments. Arrows and comparisons open nothing.
+fn nested(text: &str) -> usize {
+    let (mut depth, mut most, mut signs) = (0usize, 0usize, 0usize);
+    let mut bytes = text.bytes().peekable();
+    while let Some(b) = bytes.next() {
+        signs = if b == b'-' { signs + 1 } else { 0 };
+        match b {
+            b'"' => while bytes.next_if(|&b| b != b'"').is_some_and(|b| b != b'\\' || bytes.next().is_some()) {},
+            b'/' if bytes.peek() == Some(&b'/') => while bytes.next_if(|&b| b != b'\n').is_some() {},
+            b'-' if bytes.next_if_eq(&b'>').is_some() => {}
+            b'(' | b'[' | b'{' | b'<' => depth += 1,
+            b')' | b']' | b'}' | b'>' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if b == b'"' {
+            bytes.next();
+        }
+        most = most.max(depth + signs);
+    }
+    most
 }

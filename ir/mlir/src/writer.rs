@@ -1,7 +1,7 @@
 //! Programs as MLIR text: one `func.func` per function, generic `ml.*` ops, origins as locations.
 
-use crate::ptx::escape;
 use std::fmt::Write;
+use tahoma_core::escape::Quoted;
 use tahoma_core::op::Results;
 use tahoma_core::{Attr, DType, Dim, Graph, Node, Origin, Program, Tensor, TensorType, ValueId};
 
@@ -24,7 +24,7 @@ pub(crate) fn tensor_type(t: &TensorType) -> String {
             .iter()
             .map(|d| match d {
                 Dim::Known(_) => "\"\"".into(),
-                Dim::Sym(n) => format!("\"{}\"", escape(n)),
+                Dim::Sym(n) => Quoted(n).to_string(),
             })
             .collect();
         let _ = write!(s, ", [{}]", names.join(", "));
@@ -99,12 +99,12 @@ fn attribute(a: &Attr) -> String {
         Attr::Int(v) => format!("{v} : i64"),
         Attr::Float(v) => format!("{} : f64", float(v.0)),
         Attr::Bool(v) => v.to_string(),
-        Attr::Str(s) => format!("\"{}\"", escape(s)),
+        Attr::Str(s) => Quoted(s).to_string(),
         Attr::Ints(v) => array("i64", v.iter().map(i64::to_string).collect()),
         Attr::Floats(v) => array("f64", v.iter().map(|x| float(x.0)).collect()),
         Attr::DType(d) => d.mlir().to_string(),
         Attr::Tensor(t) => dense(t),
-        Attr::Func(f) => format!("@\"{}\"", escape(f)),
+        Attr::Func(f) => format!("@{}", Quoted(f)),
     }
 }
 
@@ -112,12 +112,12 @@ fn location(o: &Origin) -> String {
     match o {
         Origin::Unknown => "unknown".into(),
         Origin::Node { model, index, name, op } => {
-            format!("fused<\"node {}\">[\"{}\"(\"{}\":{index}:0)]", escape(op), escape(name), escape(model))
+            format!("fused<{}>[{}({}:{index}:0)]", Quoted(&format!("node {op}")), Quoted(name), Quoted(model))
         }
-        Origin::Tensor { model, name } => format!("fused<\"tensor\">[\"{}\"(\"{}\":0:0)]", escape(name), escape(model)),
+        Origin::Tensor { model, name } => format!("fused<\"tensor\">[{}({}:0:0)]", Quoted(name), Quoted(model)),
         Origin::Fused { rule, from } => {
             let parts: Vec<String> = from.iter().map(|o| location(o)).collect();
-            format!("fused<\"rule {}\">[{}]", escape(rule), parts.join(", "))
+            format!("fused<{}>[{}]", Quoted(&format!("rule {rule}")), parts.join(", "))
         }
     }
 }
@@ -160,7 +160,7 @@ fn node(g: &Graph, i: usize, n: &Node, s: &mut String) {
         (None, false) => format!("{} = ", values(&n.results)),
     };
     let outs = packed.clone().unwrap_or_else(|| types(g, &n.results));
-    let attrs: Vec<String> = n.attrs.0.iter().map(|(k, v)| format!("\"{}\" = {}", escape(k), attribute(v))).collect();
+    let attrs: Vec<String> = n.attrs.0.iter().map(|(k, v)| format!("{} = {}", Quoted(k), attribute(v))).collect();
     let attrs = if attrs.is_empty() { String::new() } else { format!(" {{{}}}", attrs.join(", ")) };
     let _ = writeln!(s, "    {named}\"ml.{}\"({operands}){attrs} : ({ins}) -> ({outs}) loc({})", n.op.name, location(&n.origin));
     if let Some(packed) = packed {
@@ -171,14 +171,14 @@ fn node(g: &Graph, i: usize, n: &Node, s: &mut String) {
 
 fn function(g: &Graph, s: &mut String) {
     let types = |ports: &[tahoma_core::Port]| ports.iter().map(|p| tensor_type(g.ty(p.value))).collect::<Vec<_>>().join(", ");
-    let names = |ports: &[tahoma_core::Port]| ports.iter().map(|p| format!("\"{}\"", escape(&p.name))).collect::<Vec<_>>().join(", ");
+    let names = |ports: &[tahoma_core::Port]| ports.iter().map(|p| Quoted(&p.name).to_string()).collect::<Vec<_>>().join(", ");
     let args: Vec<String> = g.inputs.iter().map(|p| format!("%{}: {} loc(unknown)", p.value.0, tensor_type(g.ty(p.value)))).collect();
     let mut attrs = vec![format!("ml.inputs = [{}]", names(&g.inputs)), format!("ml.outputs = [{}]", names(&g.outputs))];
-    attrs.extend(g.attrs.0.iter().map(|(k, v)| format!("\"ml.{}\" = {}", escape(k), attribute(v))));
+    attrs.extend(g.attrs.0.iter().map(|(k, v)| format!("{} = {}", Quoted(&format!("ml.{k}")), attribute(v))));
     let _ = writeln!(
         s,
-        "  func.func @\"{}\"({}) -> ({}) attributes {{{}}} {{",
-        escape(&g.name),
+        "  func.func @{}({}) -> ({}) attributes {{{}}} {{",
+        Quoted(&g.name),
         args.join(", "),
         types(&g.outputs),
         attrs.join(", ")

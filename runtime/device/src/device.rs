@@ -1,6 +1,7 @@
 //! What a device must do: load kernels, hold bytes, launch. Simulators, the emulator and drivers each implement [`Device`].
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use tahoma_core::artifact::KernelDef;
 use tahoma_core::{Diagnostic, TensorType, near};
 
@@ -73,32 +74,50 @@ pub trait Device: Send {
 /// The memory of devices that live on the host: blocks by address, far enough apart that an overrun is in none.
 #[derive(Debug, Default)]
 pub struct HostMemory {
-    blocks: BTreeMap<u64, Vec<u8>>,
+    blocks: BTreeMap<u64, Held>,
     next: u64,
 }
 
+/// A block's bytes, and the parts of it that nothing wrote yet.
+#[derive(Debug)]
+struct Held {
+    bytes: Vec<u8>,
+    unwritten: Vec<Range<usize>>,
+}
+
 impl HostMemory {
-    /// A new block of zeros. E0107 where memory does not hold it.
+    /// E0609 where the host has no room.
     pub fn alloc(&mut self, bytes: usize) -> Result<Block, Diagnostic> {
-        let mut block = vec![];
-        let room = block.try_reserve_exact(bytes);
-        room.map_err(|_| Diagnostic::error("E0107", format!("a buffer of {bytes} bytes does not fit into memory")))?;
-        block.resize(bytes, 0);
+        room(bytes)?;
         let at = self.next + 4096;
         self.next = (at + bytes as u64).next_multiple_of(4096);
-        self.blocks.insert(at, block);
+        let whole = 0..bytes;
+        self.blocks.insert(at, Held { bytes: vec![0; bytes], unwritten: if bytes == 0 { vec![] } else { vec![whole] } });
         Ok(Block(at))
     }
+    /// The bytes at a place in a block. E0603 where one of them was never written.
     pub fn get(&self, b: Block, bytes: usize) -> Result<&[u8], Diagnostic> {
         let (base, block) = self.blocks.range(..=b.0).next_back().ok_or_else(gone)?;
         let at = (b.0 - base) as usize;
-        at.checked_add(bytes).and_then(|end| block.get(at..end)).ok_or_else(gone)
+        let end = at.checked_add(bytes).ok_or_else(gone)?;
+        let held = block.bytes.get(at..end).ok_or_else(gone)?;
+        if let Some(r) = block.unwritten.iter().find(|r| r.start < end && at < r.end) {
+            let first = r.start.max(at);
+            let size = block.bytes.len();
+            return Err(Diagnostic::error(
+                "E0603",
+                format!("device memory: byte {first} of a block of {size} is read before it is written"),
+            ));
+        }
+        Ok(held)
     }
     pub fn put(&mut self, b: Block, bytes: &[u8]) -> Result<(), Diagnostic> {
         let (base, block) = self.blocks.range_mut(..=b.0).next_back().ok_or_else(gone)?;
         let at = (b.0 - base) as usize;
-        let place = at.checked_add(bytes.len()).and_then(|end| block.get_mut(at..end)).ok_or_else(gone)?;
-        place.copy_from_slice(bytes);
+        let end = at.checked_add(bytes.len()).ok_or_else(gone)?;
+        block.bytes.get_mut(at..end).ok_or_else(gone)?.copy_from_slice(bytes);
+        let left = block.unwritten.drain(..).flat_map(|r| [r.start..r.end.min(at), r.start.max(end)..r.end]);
+        block.unwritten = left.filter(|r| r.start < r.end).collect();
         Ok(())
     }
     pub fn copy(&mut self, from: Block, to: Block, bytes: usize) -> Result<(), Diagnostic> {
@@ -108,6 +127,11 @@ impl HostMemory {
     pub fn free(&mut self, b: Block) {
         self.blocks.remove(&b.0);
     }
+}
+
+/// Whether the host has room for a block of a device that lives on it: its bytes, and a copy on the way to it and back. E0609.
+pub(crate) fn room(bytes: usize) -> Result<(), Diagnostic> {
+    Ok(tahoma_core::memory::ask_elements(bytes as u64, 2, &format_args!("a buffer of {bytes} bytes with its copy"))?)
 }
 
 fn gone() -> Diagnostic {
@@ -161,7 +185,7 @@ pub static DEVICES: &[DeviceRow] = &[
     },
     DeviceRow {
         name: "neuron",
-        doc: "an AWS Trainium2 NeuronCore through libnrt (loaded when asked for)",
+        doc: "an AWS Trainium2 NeuronCore: not driven by this version, which says so (E0604) and what to do instead",
         targets: &["trn2"],
         open: open_neuron,
     },
@@ -186,7 +210,28 @@ fn open_cuda() -> Result<Box<dyn Device>, Diagnostic> {
 }
 
 fn open_neuron() -> Result<Box<dyn Device>, Diagnostic> {
-    Err(Diagnostic::error("E0604", "device neuron is not available: libnrt.so.1 is not loaded by this version")
-        .note("NKI kernels need the Neuron compiler and a trn2 instance to become a NEFF")
+    Err(Diagnostic::error("E0604", "device neuron is not available: this version does not drive NeuronCores")
+        .note("to run the kernels on one, compile the .py files of the artifact with the Neuron SDK on a trn2 instance")
         .note("--device trn2-sim runs the same kernels on any machine"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_written_before_it_is_read() {
+        for name in ["interp", "trn2-sim", "ptx-emu"] {
+            let mut d = open(name).unwrap();
+            let b = d.alloc(8).unwrap();
+            let why = d.download(b, 8).unwrap_err();
+            assert_eq!(why.code, "E0603", "{name}: {why}");
+            d.upload(b, &[7; 4]).unwrap();
+            assert_eq!(d.download(b, 4).unwrap(), [7; 4], "{name}");
+            let why = d.download(b, 5).unwrap_err();
+            assert_eq!(why.code, "E0603", "{name}: {why}");
+            d.upload(Block(b.0 + 4), &[9; 4]).unwrap();
+            assert_eq!(d.download(b, 8).unwrap(), [7, 7, 7, 7, 9, 9, 9, 9], "{name}");
+        }
+    }
 }

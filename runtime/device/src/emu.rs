@@ -40,6 +40,7 @@ impl Device for PtxEmu {
         Ok(())
     }
     fn alloc(&mut self, bytes: usize) -> Result<Block, Diagnostic> {
+        crate::device::room(bytes)?;
         let name = format!("block of {bytes} bytes");
         self.memory.alloc(&name, bytes as u64).map(Block).map_err(memory_fault)
     }

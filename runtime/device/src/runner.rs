@@ -108,6 +108,7 @@ pub struct Runner {
 impl Runner {
     /// Loads kernels and weights, and evaluates the load steps. E0605 for a manifest that is not consistent: nothing else is done then.
     pub fn new(artifact: Artifact, mut device: Box<dyn Device>) -> Result<Runner, Diagnostic> {
+        tahoma_core::threads::start();
         let m = artifact.manifest.clone();
         crate::artifact::check(&m)?;
         device.accepts(&m.target)?;

@@ -248,6 +248,41 @@ fn packed_f32_on_sm_100() {
 }
 
 #[test]
+fn f32_from_16_bit_operands_on_sm_100() {
+    // a is f16 or bf16 and exact in f32; c is f32; one rounding, as the mode says.
+    let on_100 = |body: &str| kernel(body, 32).replace("sm_90a", "sm_100a").replace("8.0", "8.6");
+    let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
+    let c = [0.1f32, -3.0, f32::INFINITY, 1e-41, f32::NAN];
+    let halves: [(&str, [u32; 5]); 2] =
+        [("f16", [0x3c01, 0x8001, 0x7c00, 0x0001, 0x3c00]), ("bf16", [0x3f81, 0x8001, 0x7f80, 0x0001, 0x3f80])];
+    for (half, a) in halves {
+        let wide = |x: u32| if half == "f16" { half::f16::from_bits(x as u16).to_f32() } else { f32::from_bits(x << 16) };
+        type Want = fn(f32, f32) -> f32;
+        let forms: [(&str, Want); 3] = [("add.rn", |a, c| a + c), ("sub.rn", |a, c| a - c), ("fma.rn", |a, c| a.mul_add(a, c))];
+        for (name, want) in forms {
+            let operands = if name == "fma.rn" { "%rs1, %rs1, %r2" } else { "%rs1, %r2" };
+            let text = on_100(&format!("cvt.u16.u32 %rs1, %r1;\n{name}.f32.{half} %r4, {operands};"));
+            let got = ptx_common::run(&text, &a, &bits(&c)).unwrap_or_else(|e| panic!("{e}"));
+            for i in 0..5 {
+                let (g, w) = (f32::from_bits(got[i]), want(wide(a[i]), c[i]));
+                assert!(
+                    g.to_bits() == w.to_bits() || g.is_nan() && w.is_nan(),
+                    "{name}.f32.{half} of {} and {}: {g}, not {w}",
+                    wide(a[i]),
+                    c[i]
+                );
+            }
+        }
+        let text = on_100(&format!("cvt.u16.u32 %rs1, %r1;\nadd.rz.sat.f32.{half} %r4, %rs1, %r2;"));
+        assert_eq!(ptx_common::run(&text, &a[..2], &bits(&c[..2])).unwrap(), [1f32.to_bits(), 0]);
+    }
+    // No other types mix.
+    for bad in ["mul.rn.f32.f16 %r4, %rs1, %r2;", "add.rn.f64.f32 %rd4, %r1, %rd2;", "add.rn.f16.f32 %rs2, %r1, %rs1;"] {
+        assert!(Module::parse(&on_100(bad), "test.ptx").is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn floats_and_their_special_values() {
     let nan = f32::NAN;
     let a = f(&[1.5, -0.0, f32::INFINITY, nan, 1e-40]);

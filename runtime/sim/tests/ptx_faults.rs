@@ -48,6 +48,58 @@ fn uninitialised() {
     assert!(matches!(f.what, What::UninitialisedShared { offset: 8 }), "{f}");
 }
 
+/// Registers are checked lane by lane where some path reads before it writes, and cost nothing elsewhere.
+#[test]
+fn uninitialised_registers_and_local_memory() {
+    let register = |body: &str, a: &[u32]| match fault(body, a) {
+        Fault { what: What::UninitialisedRegister { name }, thread: Some([t, 0, 0]), text, .. } => (name, t, text),
+        f => panic!("{f}"),
+    };
+    let named = |n: &str, t: u32, text: &str| (n.to_string(), t, text.to_string());
+    assert_eq!(register("add.s32 %r4, %r5, 1;", &Z[..4]), named("%r5", 0, "add.s32 %r4, %r5, 1;"));
+    // As a 16- or 64-bit source, an address, what is stored, part of a vector, a predicate, and a guard.
+    for (body, name) in [
+        ("cvt.u32.u16 %r4, %rs2;", "%rs2"),
+        ("cvt.u32.u64 %r4, %rd7;", "%rd7"),
+        ("ld.global.b32 %r4, [%rd8];", "%rd8"),
+        ("st.global.b32 [%rd3], %r7; mov.b32 %r4, 0;", "%r7"),
+        ("st.global.v2.b32 [%rd3], {%r1, %r7}; mov.b32 %r4, 0;", "%r7"),
+        ("selp.b32 %r4, 1, 2, %p3;", "%p3"),
+        ("mov.b32 %r4, 0; @%p4 mov.b32 %r4, 1;", "%p4"),
+        ("mov.b32 %r4, 0; @!%p4 bra L; L: mov.b32 %r4, 1;", "%p4"),
+        ("shfl.sync.idx.b32 %r4, %r9, 0, 31, 1;", "%r9"),
+    ] {
+        assert_eq!((register(body, &Z[..1]).0.as_str(), body), (name, body));
+    }
+    // Written by some lanes: the others are to blame, behind a guard as behind a branch.
+    let part = "setp.lt.u32 %p1, %r30, 2;\n@%p1 mov.b32 %r5, 7;\nadd.s32 %r4, %r5, 1;";
+    assert_eq!(register(part, &Z[..4]).1, 2);
+    let arm = "setp.ge.u32 %p1, %r30, 2;\n@%p1 bra SKIP;\nmov.b32 %r5, 7;\nSKIP: add.s32 %r4, %r5, 1;";
+    assert_eq!(register(arm, &Z[..4]).1, 2);
+    // All lanes write on their own path, and what a lane never reads it need not write.
+    let both = "setp.lt.u32 %p1, %r30, 2;\n@%p1 mov.b32 %r5, 7;\n@!%p1 mov.b32 %r5, 8;\nadd.s32 %r4, %r5, 1;";
+    assert_eq!(run(&kernel(both, 32), &Z[..4], &Z[..4]).unwrap(), [8, 8, 9, 9]);
+    let read = "setp.lt.u32 %p1, %r30, 2;\nmov.b32 %r4, 0;\n@%p1 mov.b32 %r5, 7;\n@%p1 add.s32 %r4, %r5, 1;";
+    assert_eq!(run(&kernel(read, 32), &Z[..4], &Z[..4]).unwrap(), [8, 8, 0, 0]);
+    // The next block starts anew.
+    let text = kernel("mov.u32 %r6, %ctaid.x; setp.eq.u32 %p1, %r6, 0; @%p1 mov.b32 %r5, 1; mov.b32 %r4, %r5;", 32);
+    let m = Module::parse(&text, "test.ptx").unwrap();
+    let mut mem = Memory::new();
+    let a = mem.alloc("a", 4).unwrap();
+    mem.write(a, &[0; 4]).unwrap();
+    let o = mem.alloc("o", 4).unwrap();
+    let args = [Arg::Ptr(a), Arg::Ptr(a), Arg::Ptr(o)];
+    let f = launch(&m, "k", [2, 1, 1], [1, 1, 1], 0, &args, &mut mem, &Options::default()).unwrap_err();
+    assert!(matches!(f.what, What::UninitialisedRegister { .. }) && f.block == [1, 0, 0], "{f}");
+    let off = Options { uninitialised: false, races: false, ..Options::default() };
+    launch(&m, "k", [2, 1, 1], [1, 1, 1], 0, &args, &mut mem, &off).unwrap();
+    // Local memory, byte by byte, thread by thread.
+    let f = fault(".local .align 4 .b8 l[16];\nst.local.b16 [l+4], 1; ld.local.b32 %r4, [l+4];", &Z[..1]);
+    assert!(matches!(f.what, What::UninitialisedLocal { offset: 6 }), "{f}");
+    let f = fault(".local .align 4 .b8 l[16];\nsetp.eq.u32 %p1, %r30, 0; @%p1 st.local.b32 [l], 1; ld.local.b32 %r4, [l];", &Z[..2]);
+    assert!(matches!(f.what, What::UninitialisedLocal { offset: 0 }) && f.thread == Some([1, 0, 0]), "{f}");
+}
+
 #[test]
 fn shared_bounds() {
     let f = fault(".shared .align 4 .b8 s[64];\nst.shared.b32 [s+64], 1; mov.b32 %r4, 0;", &Z[..4]);
@@ -138,7 +190,7 @@ fn warp_wide_instructions_need_their_lanes() {
 
 #[test]
 fn runaways_and_traps() {
-    let text = kernel("L: add.s32 %r4, %r4, 1;\nbra.uni L;", 32);
+    let text = kernel("mov.b32 %r4, 0; L: add.s32 %r4, %r4, 1;\nbra.uni L;", 32);
     let m = Module::parse(&text, "test.ptx").unwrap();
     let mut mem = Memory::new();
     let a = mem.alloc("a", 4).unwrap();

@@ -147,9 +147,39 @@ impl Plan {
                 self.have[kind].push(out);
                 return;
             }
+            3 => return self.loops(kind, a, b, made),
             _ => self.m.run.push(add([a, b], made)),
         }
         self.have[kind].push(made);
+    }
+
+    /// Two loops of three runs: sums of `b` from `a` on, kept row by row, and those rows added up from the last on, beside the sum before.
+    fn loops(&mut self, kind: usize, a: usize, b: usize, made: usize) {
+        let mut pile = ty(kind);
+        pile.shape.0.insert(0, 3u64.into());
+        self.m.buffers.push(BufferDef { ty: pile, alias: None });
+        let rows = self.m.buffers.len() - 1;
+        let [s, next, last, sum, before, row, more, end] = std::array::from_fn(|_| self.buffer(kind));
+        let add = |inputs: [usize; 2], out| PlanStep::Launch { kernel: kind, inputs: inputs.to_vec(), outputs: vec![out] };
+        self.m.run.push(PlanStep::Loop {
+            trips: 3,
+            inputs: vec![a, b],
+            states: vec![State { start: a, buffer: s, next }],
+            rows: vec![],
+            stacks: vec![Stack { row: next, reverse: false }],
+            steps: vec![add([s, b], next)],
+            outputs: vec![last, rows],
+        });
+        self.m.run.push(PlanStep::Loop {
+            trips: 3,
+            inputs: vec![last, a, rows],
+            states: vec![State { start: last, buffer: sum, next: more }, State { start: a, buffer: before, next: sum }],
+            rows: vec![Row { of: rows, row, reverse: true }],
+            stacks: vec![],
+            steps: vec![add([sum, row], more)],
+            outputs: vec![made, end],
+        });
+        self.have[kind].extend([made, end]);
     }
 
     /// The input `yes`, which decides all branches.

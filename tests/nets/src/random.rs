@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tahoma_core::eval::Weights;
 use tahoma_core::graph::check_signature;
+use tahoma_core::numeric::{float_format, int_range};
 use tahoma_core::op::{EvalArgs, Fresh, InferArgs, OpDef};
 use tahoma_core::ops::OPS;
 use tahoma_core::{Attrs, Builder, DType, Diagnostic, Origin, Program, Tensor, TensorType, ValueId};
@@ -48,7 +49,7 @@ struct Leaf {
 }
 
 /// What an input may hold.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 enum Draw {
     /// Floats in (−2, 2), some of them 0, 1 or equal; small integers; any bool.
     Any,
@@ -81,10 +82,22 @@ impl Random {
     /// Draw 0 is what the program was made with: it runs. Others may divide integers by 0. `awkward` floats are now and then −0,
     /// infinite or NaN.
     pub fn values(&self, draw: u64, awkward: bool) -> Values {
+        self.all(draw, |rng, l| drawn(rng, &l.ty, &l.draw, awkward))
+    }
+    /// Values that reach the ends of their types: integers of all bits; floats of one magnitude, of every magnitude, or near an offset,
+    /// between the exponents of `reach`; `awkward` ones are now and then −0, infinite, NaN, or an end of the type. Places and shapes are
+    /// as always.
+    pub fn edges(&self, draw: u64, reach: fn(DType) -> (i32, i32), awkward: bool) -> Values {
+        self.all(draw, |rng, l| match l.draw {
+            Draw::Any | Draw::Positive if l.ty.dtype != DType::Bool => edge(rng, &l.ty, l.draw == Draw::Positive, reach, awkward),
+            _ => drawn(rng, &l.ty, &l.draw, awkward),
+        })
+    }
+    fn all(&self, draw: u64, mut of: impl FnMut(&mut Rng, &Leaf) -> Tensor) -> Values {
         let mut v = Values::default();
         for (i, l) in self.leaves.iter().enumerate() {
             let mut rng = Rng::new(self.seed.wrapping_mul(0x1_0001).wrapping_add(draw << 40).wrapping_add(i as u64));
-            let t = drawn(&mut rng, &l.ty, &l.draw, awkward);
+            let t = of(&mut rng, l);
             if l.weight {
                 v.weights.insert(l.name.clone(), t);
             } else {
@@ -154,6 +167,40 @@ fn drawn(rng: &mut Rng, ty: &TensorType, draw: &Draw, awkward: bool) -> Tensor {
             Tensor::from_f64s(ty.dtype, &dims, &v)
         }
     }
+}
+
+fn edge(rng: &mut Rng, ty: &TensorType, positive: bool, reach: fn(DType) -> (i32, i32), awkward: bool) -> Tensor {
+    let dims = ty.shape.to_static().unwrap_or_default();
+    let n: usize = dims.iter().product();
+    let Some(f) = float_format(ty.dtype) else {
+        let (low, high) = int_range(ty.dtype);
+        let ends = [low as i64, high as i64, 0, 1, -1, low as i64 + 1];
+        let v: Vec<i64> = (0..n).map(|_| if rng.one_in(2) { *rng.of(&ends) } else { rng.bits() as i64 }).collect();
+        let v: Vec<i64> = v.into_iter().map(|x| if positive { x.checked_abs().unwrap_or(1) } else { x }).collect();
+        return Tensor::i64(&dims, v).cast(ty.dtype);
+    };
+    let (least, most) = reach(ty.dtype);
+    let (low, high, offset) = match rng.below(8) {
+        0 => (most - 3, most, 0.0),
+        1 => (least, least + 4, 0.0),
+        2 => (least, most, 0.0),
+        3 => (most / 2 - 1, most / 2 + 1, 0.0),
+        4 => (least / 2 - 1, least / 2 + 1, 0.0),
+        5 => (-4, 3, 2f64.powi(6 + rng.below((most / 3).max(1) as usize) as i32)),
+        _ => (-3, 1, 0.0),
+    };
+    let ends = [-0.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, (2.0 - 2.0 * f.unit()) * 2f64.powi(f.most), -2f64.powi(f.tiny())];
+    let mut element = || match rng.below(16) {
+        0 if !positive => 0.0,
+        1 => 1.0,
+        2 if awkward => *rng.of(&ends),
+        _ => {
+            let x = (1.0 + rng.unit()) * 2f64.powi(low + rng.below((high - low + 1) as usize) as i32);
+            if positive || rng.one_in(2) { offset + x } else { offset - x }
+        }
+    };
+    let v: Vec<f64> = (0..n).map(|_| element()).collect();
+    Tensor::from_f64s(ty.dtype, &dims, &v)
 }
 
 struct Gen {

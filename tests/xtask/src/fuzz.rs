@@ -1,8 +1,10 @@
-//! Coverage-guided fuzzing of the ONNX reader with libFuzzer, on stable Rust: LLVM's instrumentation is a code generation option.
+//! Coverage-guided fuzzing of the ONNX reader with libFuzzer, on stable Rust: LLVM's instrumentation is a code generation option. And
+//! long runs of structural damage to models through everything (`tests/harness/fuzz`).
 
 use crate::shell::{self, cache, root};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 /// Counters on edges and the operands of comparisons, as cargo-fuzz sets them.
 const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -73,4 +75,37 @@ fn seed(dir: &Path, corpus: &Path, count: &mut usize) -> Result<usize, String> {
         }
     }
     Ok(*count)
+}
+
+/// Cases that one process runs.
+const AT_ONCE: u64 = 500;
+/// Address space of that process in KiB: an allocation that nobody asked for shows as an abort.
+const MOST_KIB: u64 = 6 << 20;
+
+/// Runs cases `seed`, `seed + 1`, … of the harness, some hundred in a process. A process that dies costs the case it was at. Errors: what
+/// was found, with the case of each.
+pub(crate) fn models(cases: u64, seed: u64) -> Result<(), String> {
+    let build = shell::output("cargo", &["test", "-p", "tahoma-tests", "--test", "harness", "--no-run", "--message-format", "short"]);
+    let _ = build.ok_or("the harness does not build")?;
+    let at = cache().join("fuzz-case");
+    let (mut next, end, mut found) = (seed, seed.saturating_add(cases), vec![]);
+    while next < end {
+        let count = AT_ONCE.min(end - next);
+        let run = format!("ulimit -v {MOST_KIB}; exec cargo test --quiet -p tahoma-tests --test harness -- fuzz --nocapture");
+        let asked = format!("{next}:{count}:{}", at.display());
+        let out =
+            Command::new("sh").args(["-c", &run]).env("TAHOMA_FUZZ", asked).env("RAYON_NUM_THREADS", "2").current_dir(root()).output();
+        let out = out.map_err(|e| e.to_string())?;
+        let text = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        let last = fs::read_to_string(&at).ok().and_then(|t| t.trim().parse::<u64>().ok()).unwrap_or(next);
+        let told: Vec<&str> = text.lines().filter(|l| l.starts_with("case ") || l.starts_with("    ")).collect();
+        let done = last + 1 == next + count && (out.status.success() || !told.is_empty());
+        if !done {
+            found.push(format!("case {last}: the process ended ({})", out.status));
+        }
+        found.extend(told.iter().map(|l| l.to_string()));
+        next = if done { next + count } else { last + 1 };
+        println!("{} of {cases} cases, {} lines of faults", next - seed, found.len());
+    }
+    if found.is_empty() { Ok(()) } else { Err(found.join("\n")) }
 }

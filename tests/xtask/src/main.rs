@@ -25,6 +25,8 @@ Commands:
   demo    Set up, build, then compile a text recogniser for Trainium2 and Hopper, verify both and read a line of text
   bench   Set up, build, then time compiling and interpreting the real models and write tests/benchmarks.md
   fuzz    [SECONDS]  Set up, then fuzz the ONNX reader on all cores, for 600 s if not told
+  fuzz models [CASES [SEED]]
+          Damaged models, modules, checkpoints and artifacts through everything; 100,000 cases from 1 if not told
   gpu-kit [--check] [FOLDER]  Set up, build, then make a folder that checks and times kernels on a machine with a GPU
   test    Set up, then run formatting, lints and all tests
 
@@ -42,6 +44,12 @@ fn main() -> ExitCode {
         ["bench"] => setup::run().and_then(|()| bench::run()),
         ["fuzz"] => setup::run().and_then(|()| fuzz::run(600)),
         ["fuzz", seconds] if seconds.parse::<u64>().is_ok() => setup::run().and_then(|()| fuzz::run(seconds.parse().unwrap_or(600))),
+        ["fuzz", "models", rest @ ..] => match rest.iter().map(|n| n.parse()).collect::<Result<Vec<u64>, _>>().as_deref() {
+            Ok([]) => fuzz::models(100_000, 1),
+            Ok([cases]) => fuzz::models(*cases, 1),
+            Ok([cases, seed]) => fuzz::models(*cases, *seed),
+            _ => Err("fuzz models takes a number of cases and the first case".into()),
+        },
         ["gpu-kit", "help" | "--help" | "-h"] => {
             print!("{}", gpu_kit::HELP);
             Ok(())

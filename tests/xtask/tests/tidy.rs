@@ -10,7 +10,6 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tahoma-core", &[]),
     ("tahoma-machine", &["tahoma-core"]),
     ("tahoma-mlir", &["tahoma-core", "tahoma-machine"]),
-    ("tahoma-interp", &["tahoma-core", "tahoma-mlir"]),
     ("tahoma-eqsat", &["tahoma-core"]),
     ("tahoma-frontend", &["tahoma-core"]),
     ("tahoma-sim", &["tahoma-core", "tahoma-machine"]),
@@ -23,7 +22,6 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tahoma-core",
             "tahoma-machine",
             "tahoma-mlir",
-            "tahoma-interp",
             "tahoma-eqsat",
             "tahoma-frontend",
             "tahoma-codegen",
@@ -185,6 +183,91 @@ fn the_top_level_is_what_was_agreed() {
     let folders: BTreeSet<&str> =
         text.lines().filter_map(|f| f.split_once('/')).map(|(top, _)| top).filter(|t| !t.starts_with('.')).collect();
     assert_eq!(folders, BTreeSet::from(["compiler", "examples", "ir", "runtime", "tests"]));
+}
+
+/// Sources of a package below some of its folders, in one text.
+fn sources(manifest: &str, folders: &[&str]) -> String {
+    let here = Path::new(manifest).parent().expect("a folder");
+    let mut todo: Vec<PathBuf> = folders.iter().map(|f| here.join(f)).collect();
+    let mut text = String::new();
+    while let Some(p) = todo.pop() {
+        if let Ok(entries) = std::fs::read_dir(&p) {
+            todo.extend(entries.flatten().map(|e| e.path()));
+        } else if p.extension().is_some_and(|e| e == "rs") {
+            text += &std::fs::read_to_string(&p).unwrap_or_default();
+        }
+    }
+    text
+}
+
+#[test]
+fn every_dependency_is_used_and_none_is_pinned_to_one_version() {
+    let meta = metadata(&["--no-deps"]);
+    let (mut needed, mut wrong) = (BTreeSet::new(), vec![]);
+    for p in meta["packages"].as_array().expect("packages") {
+        let (name, manifest) = (p["name"].as_str().expect("a name"), p["manifest_path"].as_str().expect("a path"));
+        for d in p["dependencies"].as_array().into_iter().flatten() {
+            let dep = d["name"].as_str().unwrap_or_default();
+            needed.insert(dep.to_string());
+            let folders: &[&str] = match d["kind"].as_str() {
+                Some("build") => &["build.rs"],
+                Some("dev") => &["src", "tests", "examples", "benches", "."],
+                _ => &["src"],
+            };
+            let ident = d["rename"].as_str().unwrap_or(dep).replace('-', "_");
+            // A crate that tests itself with more features names itself.
+            if dep != name && !sources(manifest, folders).contains(&format!("{ident}::")) {
+                wrong.push(format!("{name} does not use {dep}"));
+            }
+            // Who embeds a library crate brings other crates; Cargo.lock pins what our own builds use.
+            if d["req"].as_str().is_some_and(|r| r.starts_with('=')) {
+                wrong.push(format!("{name} accepts one version of {dep} only"));
+            }
+        }
+    }
+    let workspace = std::fs::read_to_string(root().join("Cargo.toml")).expect("Cargo.toml");
+    let table = workspace.split("[workspace.dependencies]").nth(1).and_then(|t| t.split("\n[").next()).expect("the table");
+    for line in table.lines().filter(|l| !l.starts_with('#')) {
+        if let Some((name, _)) = line.split_once(" = ")
+            && !needed.contains(name)
+        {
+            wrong.push(format!("the workspace lists {name}, which no crate needs"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Links of the pages, and the paths and chores that they and the sources name.
+#[test]
+fn pages_name_only_files_and_chores_that_exist() {
+    let help = std::fs::read_to_string(root().join("tests/xtask/src/main.rs")).expect("xtask");
+    let (mut seen, mut wrong) = (0, vec![]);
+    for (file, text) in files(".md").into_iter().chain(files(".rs")) {
+        let here = root().join(&file).parent().expect("a folder").to_path_buf();
+        if file.ends_with(".md") {
+            for link in text.split("](").skip(1).filter_map(|t| t.split([')', '#']).next()) {
+                seen += 1;
+                if !link.is_empty() && !link.starts_with("http") && !here.join(link).exists() {
+                    wrong.push(format!("{file}: no file {link}"));
+                }
+            }
+            for span in text.split('`').skip(1).step_by(2) {
+                let top = ["compiler/", "runtime/", "ir/", "tests/", "examples/"].iter().any(|t| span.starts_with(t));
+                if top && !span.contains([' ', '*', '<', '\n']) && !root().join(span).exists() {
+                    wrong.push(format!("{file}: no file {span}"));
+                }
+            }
+        }
+        for (at, _) in text.match_indices(&["cargo ", "xtask "].concat()) {
+            let rest = &text[at + "cargo xtask ".len()..];
+            let name: String = rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
+            if !name.is_empty() && !help.contains(&format!("\n  {name} ")) {
+                wrong.push(format!("{file}: no chore {name}"));
+            }
+        }
+    }
+    assert!(seen > 10, "only {seen} links found: the search is broken");
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 /// JSON has no number for infinities and NaN, and serde_json writes `null` for them: a type that is written has `tahoma_core::Float`,

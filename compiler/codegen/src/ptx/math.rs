@@ -12,7 +12,7 @@
 //! | asinh, acosh, atanh | from log1p | all |
 //! | erf | f32: two polynomials after N. Juffa; f64: series below 2.5, continued fraction above | all; f64 up to 62 ulp (7·10⁻¹⁵) near 2.5 |
 //! | pow | exp(y·log x) in f64; f64 itself loses bits as `y·log x` grows: relative error up to 10⁻¹³ | all |
-//! | rem | repeated `fma(−q, y, r)`, exact | quotients below 2¹²⁷ |
+//! | rem | repeated `fma(−q, y·2ᵏ, r)`, exact | all |
 //!
 //! The measured errors are in `accuracy` of the tests, which fails when one grows.
 
@@ -531,16 +531,21 @@ pub(super) fn rem(f: &mut Fun, x: Val, y: Val) -> Val {
             f.cmpf("oge", a, ay)
         },
         |f, r| {
-            let q = f.fdiv(r[0], ay);
+            // A quotient that overflows would take off nothing that counts: then it is one by y·2ᵏ, or by y·2²ᵏ.
+            let (top, step) = if t.elem == Elem::F64 { (2f64.powi(1000), 2f64.powi(600)) } else { (2f64.powi(126), 2f64.powi(80)) };
+            let (top, step) = (f.float(t, top), f.float(t, step));
+            let (mut d, mut q) = (ay, f.fdiv(r[0], ay));
+            for _ in 0..2 {
+                let size = f.fabs(q);
+                let over = f.cmpf("ogt", size, top);
+                let scaled = f.fmul(d, step);
+                d = f.select(over, scaled, d);
+                let less = f.fdiv(r[0], d);
+                q = f.select(over, less, q);
+            }
             let q = f.intrinsic("trunc", q);
-            let top = f.float(t, if t.elem == Elem::F64 { 2f64.powi(1000) } else { 2f64.powi(126) });
-            let low = f.fneg(top);
-            let c = f.cmpf("ogt", q, top);
-            let q = f.select(c, top, q);
-            let c = f.cmpf("olt", q, low);
-            let q = f.select(c, low, q);
             let n = f.fneg(q);
-            vec![f.fma(n, ay, r[0])]
+            vec![f.fma(n, d, r[0])]
         },
     );
     let neg = f.cmpf("olt", r[0], zero);

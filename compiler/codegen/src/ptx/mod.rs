@@ -18,6 +18,7 @@ mod scalar;
 
 use crate::target::TargetDef;
 use printer::Buf;
+use tahoma_core::escape::Ident;
 use tahoma_core::kernel::*;
 use tahoma_core::{Diagnostic, TensorType};
 use tahoma_eqsat::TargetCost;
@@ -26,7 +27,7 @@ use tahoma_eqsat::TargetCost;
 #[derive(Clone, Debug, PartialEq)]
 pub struct PtxKernel {
     /// Function name: the spec's, made an identifier.
-    pub name: String,
+    pub name: Ident,
     /// A module with one `gpu.module`, before any lowering.
     pub mlir: String,
     /// Blocks.
@@ -55,15 +56,6 @@ fn check_types(spec: &KernelSpec) -> Result<(), Diagnostic> {
         None => Ok(()),
         Some(d) => Err(refuse(&spec.name, format!("{d} has no PTX form")).note("cast to f16, bf16, f32 or i8 first")),
     }
-}
-
-/// A function name that PTX and MLIR both take.
-fn identifier(name: &str) -> String {
-    let mut s: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }).collect();
-    if !s.starts_with(|c: char| c.is_ascii_alphabetic()) {
-        s.insert_str(0, "k_");
-    }
-    s
 }
 
 fn buffer(name: String, t: &TensorType, spec: &str) -> Result<Buf, Diagnostic> {
@@ -142,7 +134,7 @@ pub fn lower(spec: &KernelSpec, target: &TargetDef) -> Result<PtxKernel, Diagnos
         let what = format!("kernel {}: {blocks} blocks with {shared} bytes of shared memory", spec.name);
         return Err(Diagnostic::error("E0503", what).note(format!("at most {MOST_BLOCKS} blocks and {MOST_SHARED} bytes")));
     }
-    let name = identifier(&spec.name);
+    let name = Ident::of(&spec.name);
     let arguments: Vec<Buf> = ins.into_iter().chain(out_bufs).collect();
     Ok(PtxKernel {
         mlir: scheduled.fun.finish(&name, &arguments, threads as u32),

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt::{self, Write};
+use tahoma_core::escape::Ident;
 
 /// Element types of the upstream dialects that kernels use. Integers have no sign there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -532,7 +533,7 @@ impl Fun {
     }
 
     /// The module: one `gpu.module` with one kernel.
-    pub(super) fn finish(self, name: &str, arguments: &[Buf], block: u32) -> String {
+    pub(super) fn finish(self, name: &Ident, arguments: &[Buf], block: u32) -> String {
         let args: Vec<String> = arguments.iter().map(|b| format!("{}: {}", b.name, b.ty())).collect();
         let shared: Vec<String> = self.shared.iter().map(|b| format!("{}: {} {{llvm.align = 16 : i64}}", b.name, b.ty())).collect();
         let shared = if shared.is_empty() { String::new() } else { format!(" workgroup({})", shared.join(", ")) };

@@ -33,7 +33,7 @@ fn emulate(spec: &KernelSpec, inputs: &[Tensor]) -> (Vec<Tensor>, Stats) {
         std::fs::write(format!("{dir}/{}.mlir", k.name), &k.mlir).unwrap();
         std::fs::write(format!("{dir}/{}.ptx", k.name), &text).unwrap();
     }
-    let module = Module::parse(&text, &k.name).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    let module = Module::parse(&text, k.name.as_str()).unwrap_or_else(|e| panic!("{e}\n{text}"));
     let mut mem = Memory::new();
     let mut args = vec![];
     for t in inputs {
@@ -49,7 +49,7 @@ fn emulate(spec: &KernelSpec, inputs: &[Tensor]) -> (Vec<Tensor>, Stats) {
         args.push(Arg::Ptr(p));
         outs.push((p, n));
     }
-    let stats = launch(&module, &k.name, k.grid, k.block, k.shared_bytes, &args, &mut mem, &Options::default())
+    let stats = launch(&module, k.name.as_str(), k.grid, k.block, k.shared_bytes, &args, &mut mem, &Options::default())
         .unwrap_or_else(|e| panic!("{e}\n{}\n{text}", k.mlir));
     let out = spec
         .outputs

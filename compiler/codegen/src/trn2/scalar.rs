@@ -1,7 +1,8 @@
 //! Scalar expressions on tiles: each step is an instruction of the Vector or Scalar engine.
 //!
 //! Values are tiles `[P, N]`, scalars of the row `[P, 1]`, or numbers. Division is a reciprocal and a product (two roundings), which is
-//! the reassociating class; what the engines cannot do exactly enough is refused and runs on the host.
+//! the reassociating class; what the engines cannot do exactly enough is refused and runs on the host. How exact each function is, over
+//! all of its arguments, stands in ACCURACY.md, which a test holds.
 
 use super::{Lower, tile_type};
 use tahoma_core::DType;
@@ -30,6 +31,19 @@ impl Val {
     fn is_wide(&self) -> bool {
         matches!(self, Val::Tile(_))
     }
+}
+
+/// 2π in three parts of 12 bits, whose products with 12 bits are exact, and the rest.
+fn tau_parts() -> [f64; 4] {
+    // 2π in f64 ends at 2⁻⁵⁰; what follows is below 2⁻⁵² and counts at 2²⁴ turns only.
+    let (mut rest, mut parts) = (std::f64::consts::TAU, [0.0; 4]);
+    for (p, lsb) in parts.iter_mut().zip([9, 21, 33]) {
+        let unit = 2f64.powi(-lsb);
+        *p = (rest / unit).floor() * unit;
+        rest -= *p;
+    }
+    parts[3] = rest + 2.449_293_598_294_706_4e-16;
+    parts
 }
 
 /// Emits expressions on tiles of one size.
@@ -203,34 +217,163 @@ impl Emitter<'_> {
         }
     }
 
-    /// Rounds to a whole number by way of int32, whose conversion rounds to nearest even; beyond 2^23 floats are whole already.
-    fn round(&mut self, x: &Val, dtype: DType) -> Lower<Val> {
+    /// `x·factor` rounded to a whole number, as f32: by way of int32, whose conversion rounds to nearest even, so within ±2³¹, and 0 of NaN.
+    fn whole(&mut self, x: &Val, factor: f64) -> Lower<Val> {
+        let i = self.with_number(x, "multiply", factor, false, DType::I32)?;
+        let i = i.tile().ok_or("a constant")?.clone();
+        Ok(self.emit(x.is_wide(), DType::F32, |d| Instr::new("tensor_copy").with("dst", d).with("src", &i)))
+    }
+
+    /// Copies `x` to `onto`, of its type, where `keep` holds (or where it does not).
+    fn overwrite(&mut self, onto: &Val, x: &Val, keep: &Val, where_not: bool) -> Lower<()> {
+        let (Some(d), Some(s), Some(p)) = (onto.tile(), x.tile(), keep.tile()) else { return Err("a constant".into()) };
+        let i = Instr::new("tensor_copy_predicated").with("dst", d).with("src", s).with("predicate", p);
+        self.b.emit(if where_not { i.with("reverse_pred", true) } else { i });
+        Ok(())
+    }
+
+    /// The value as f32.
+    fn as_wide_type(&mut self, x: &Val) -> Lower<Val> {
         let t = x.tile().ok_or("a constant")?.clone();
-        let wide = x.is_wide();
-        let i = self.new_tile(wide, DType::I32);
-        self.b.emit(Instr::new("tensor_copy").with("dst", &i).with("src", &t));
-        let whole = self.emit(wide, dtype, |d| Instr::new("tensor_copy").with("dst", d).with("src", &i));
-        let size = self.activation("abs", x, DType::F32)?;
-        let big = self.with_number(&size, "greater_equal", 8_388_608.0, false, DType::U8)?;
-        let (Some(w), Some(p)) = (whole.tile(), big.tile()) else { return Err("a constant".into()) };
-        let (w, p) = (w.clone(), p.clone());
-        self.b.emit(Instr::new("tensor_copy_predicated").with("dst", &w).with("src", &t).with("predicate", &p));
+        if t.dtype == DType::F32 {
+            return Ok(x.clone());
+        }
+        Ok(self.emit(x.is_wide(), DType::F32, |d| Instr::new("tensor_copy").with("dst", d).with("src", &t)))
+    }
+
+    /// To the nearest whole number, ties to even, as f32. From 2²³ on floats are whole; they, infinity and NaN stay what they are.
+    /// The product with the sign keeps −0.
+    fn round(&mut self, x: &Val) -> Lower<Val> {
+        let x = self.as_wide_type(x)?;
+        let size = self.activation("abs", &x, DType::F32)?;
+        let sign = self.activation("sign", &x, DType::F32)?;
+        let whole = self.whole(&size, 1.0)?;
+        let whole = self.combine("multiply", "multiply", true, &whole, &sign, DType::F32)?;
+        let small = self.with_number(&size, "less", 8_388_608.0, false, DType::U8)?;
+        self.overwrite(&whole, &x, &small, true)?;
         Ok(whole)
     }
 
-    /// sin(x + shift): x less the nearest multiple of 2π in three parts, so that the table's range holds.
-    fn sine(&mut self, x: &Val, shift: f64, dtype: DType) -> Lower<Val> {
-        let shifted = if shift == 0.0 { x.clone() } else { self.with_number(x, "add", shift, false, DType::F32)? };
-        let turns = self.with_number(&shifted, "multiply", 1.0 / std::f64::consts::TAU, false, DType::F32)?;
-        let n = self.round(&turns, DType::F32)?;
-        let mut r = shifted;
-        for part in [6.28125, 1.934_051_513_671_875e-3, 1.255_665_916_233_063e-6] {
-            let p = self.with_number(&n, "multiply", part, false, DType::F32)?;
-            r = self.combine("subtract", "subtract", false, &r, &p, DType::F32)?;
+    /// The nearest whole number below, as f32: rounded, and one step back where rounding went past x.
+    fn floor(&mut self, x: &Val) -> Lower<Val> {
+        let x = self.as_wide_type(x)?;
+        let r = self.round(&x)?;
+        let past = self.combine("greater", "less", true, &r, &x, DType::U8)?;
+        self.combine("subtract", "subtract", false, &r, &past, DType::F32)
+    }
+
+    /// In the type of the result.
+    fn narrow(&mut self, x: Val, dtype: DType) -> Lower<Val> {
+        let t = x.tile().ok_or("a constant")?.clone();
+        if t.dtype == dtype {
+            return Ok(x);
         }
+        Ok(self.emit(x.is_wide(), dtype, |d| Instr::new("tensor_copy").with("dst", d).with("src", &t)))
+    }
+
+    /// `r − n·part`, in one instruction.
+    fn less_product(&mut self, r: &Val, n: &Val, part: f64) -> Lower<Val> {
+        let (t, s) = (r.tile().ok_or("a constant")?.clone(), n.tile().ok_or("a constant")?.clone());
+        Ok(self.emit(n.is_wide(), DType::F32, |d| {
+            let i = Instr::new("scalar_tensor_tensor").with("dst", d).with("data", &s).with("op0", "multiply").with("operand0", part);
+            i.with("op1", "subtract").with("operand1", &t).with("reverse1", true)
+        }))
+    }
+
+    /// The angle less its whole turns, in [−π, π] up to a rounding, for |x| up to 2²⁴ turns; NaN of infinity.
+    ///
+    /// The count of turns n = h + l is split in two of 12 bits, and 2π in parts of 12 bits and a rest (Cody and Waite), so that products
+    /// and differences are exact until the angle is small. n may be one off: it is taken from a rounded product. A second, exact
+    /// reduction of the small angle mends that.
+    fn angle(&mut self, x: &Val) -> Lower<Val> {
+        let x = self.as_wide_type(x)?;
+        let turn = 1.0 / std::f64::consts::TAU;
+        let n = self.whole(&x, turn)?;
+        let thousands = self.whole(&n, 1.0 / 4096.0)?;
+        let h = self.with_number(&thousands, "multiply", 4096.0, false, DType::F32)?;
+        let l = self.combine("subtract", "subtract", false, &n, &h, DType::F32)?;
+        let parts = tau_parts();
+        let mut r = x.clone();
+        for p in &parts[..3] {
+            r = self.less_product(&r, &h, *p)?;
+            r = self.less_product(&r, &l, *p)?;
+        }
+        r = self.less_product(&r, &n, parts[3])?;
+        let n = self.whole(&r, turn)?;
+        for p in parts {
+            r = self.less_product(&r, &n, p)?;
+        }
+        // 0·x is 0, and NaN of infinity.
+        let r = self.less_product(&r, &x, 0.0)?;
         let r = self.with_number(&r, "minimum", std::f32::consts::PI as f64, false, DType::F32)?;
-        let r = self.with_number(&r, "maximum", -std::f32::consts::PI as f64, false, DType::F32)?;
-        self.activation("sin", &r, dtype)
+        self.with_number(&r, "maximum", -std::f32::consts::PI as f64, false, DType::F32)
+    }
+
+    /// cos r = sin(π/2 − |r|): the difference is exact where the sine is small, and always in the table's range.
+    fn cosine(&mut self, x: &Val, dtype: DType) -> Lower<Val> {
+        let r = self.angle(x)?;
+        let size = self.activation("abs", &r, DType::F32)?;
+        let quarter = std::f64::consts::FRAC_PI_2;
+        let high = quarter as f32 as f64;
+        let t = self.with_number(&size, "subtract", high, true, DType::F32)?;
+        let t = self.with_number(&t, "add", quarter - high, false, DType::F32)?;
+        self.activation("sin", &t, dtype)
+    }
+
+    /// Factors that bring `y` near enough to 1 for its reciprocal to be a normal number: 2⁶⁴ below 2⁻⁶⁴, 2⁻⁶⁴ above 2⁶⁴, 1 between.
+    fn scale_of(&mut self, y: &Val) -> Lower<Val> {
+        let size = self.activation("abs", y, DType::F32)?;
+        let (up, down) = (2f64.powi(64), 2f64.powi(-64));
+        // 1 + tiny·(2⁶⁴ − 1) and 1 + huge·(2⁻⁶⁴ − 1); both factors round to powers of two.
+        let line = |e: &mut Self, op: &str, at: f64, step: f64, base: f64| -> Lower<Val> {
+            let c = e.with_number(&size, op, at, false, DType::F32)?;
+            let c = e.with_number(&c, "multiply", step, false, DType::F32)?;
+            e.with_number(&c, "add", base, false, DType::F32)
+        };
+        let tiny = line(self, "less", down, up, 1.0)?;
+        let ordinary = line(self, "less_equal", up, 1.0 - down, down)?;
+        self.combine("multiply", "multiply", true, &tiny, &ordinary, DType::F32)
+    }
+
+    /// x/y as a product with the reciprocal, of a `y` scaled by a power of two where 1/y would overflow or lose its digits.
+    fn quotient(&mut self, x: &Val, y: &Val, from: DType, dtype: DType) -> Lower<Val> {
+        if let Val::Const(c) = y {
+            return self.divided_by(x, *c, dtype);
+        }
+        if matches!(x, Val::Const(1.0)) && dtype == DType::F32 {
+            return self.unary(Unary::Reciprocal, y, dtype);
+        }
+        // f16 has no number whose reciprocal f32 could not hold.
+        if from == DType::F16 {
+            let r = self.unary(Unary::Reciprocal, y, DType::F32)?;
+            return self.combine("multiply", "multiply", true, x, &r, dtype);
+        }
+        let k = self.scale_of(y)?;
+        let scaled = self.combine("multiply", "multiply", true, y, &k, DType::F32)?;
+        let r = self.unary(Unary::Reciprocal, &scaled, DType::F32)?;
+        if let (Val::Tile(t), Val::Scalar(r), Val::Scalar(k)) = (x, &r, &k) {
+            return Ok(self.emit(true, dtype, |d| {
+                let i = Instr::new("tensor_scalar").with("dst", d).with("data", t).with("op0", "multiply").with("operand0", r);
+                i.with("op1", "multiply").with("operand1", k)
+            }));
+        }
+        let q = self.combine("multiply", "multiply", true, x, &r, DType::F32)?;
+        self.combine("multiply", "multiply", true, &q, &k, dtype)
+    }
+
+    /// x/c: a product with 1/c, in two steps where f32 does not hold 1/c with all its digits.
+    fn divided_by(&mut self, x: &Val, c: f64, dtype: DType) -> Lower<Val> {
+        let size = c.abs();
+        let normal = (2f64.powi(-126)..=2f64.powi(126)).contains(&size) || size == 0.0 || !size.is_finite();
+        if normal {
+            return self.with_number(x, "multiply", 1.0 / c, false, dtype);
+        }
+        let k = 2f64.powi(if size < 1.0 { 64 } else { -64 });
+        let t = x.tile().ok_or("a constant")?.clone();
+        Ok(self.emit(x.is_wide(), dtype, |d| {
+            let i = Instr::new("tensor_scalar").with("dst", d).with("data", &t).with("op0", "multiply").with("operand0", k);
+            i.with("op1", "multiply").with("operand1", 1.0 / (c * k))
+        }))
     }
 
     fn unary(&mut self, u: Unary, x: &Val, dtype: DType) -> Lower<Val> {
@@ -257,19 +400,37 @@ impl Emitter<'_> {
                 let t = x.tile().ok_or("a constant")?.clone();
                 Ok(self.emit(x.is_wide(), dtype, |d| Instr::new("reciprocal").with("dst", d).with("data", &t)))
             }
-            Unary::Sin => self.sine(x, 0.0, dtype),
-            Unary::Cos => self.sine(x, std::f64::consts::FRAC_PI_2, dtype),
-            Unary::Round => self.round(x, dtype),
-            Unary::Floor | Unary::Ceil => {
-                // Rounded, and one step back where rounding went past x.
-                let r = self.round(x, DType::F32)?;
-                let up = u == Unary::Floor;
-                let past = self.combine(if up { "greater" } else { "less" }, "", false, &r, x, DType::F32)?;
-                let op = if up { "subtract" } else { "add" };
-                self.combine(op, op, false, &r, &past, dtype)
+            Unary::Sin => {
+                let r = self.angle(x)?;
+                self.activation("sin", &r, dtype)
+            }
+            Unary::Cos => self.cosine(x, dtype),
+            Unary::Round => {
+                let r = self.round(x)?;
+                self.narrow(r, dtype)
+            }
+            Unary::Floor => {
+                let r = self.floor(x)?;
+                self.narrow(r, dtype)
+            }
+            Unary::Ceil => {
+                // −⌊−x⌋, which keeps the −0 of what lies above −1.
+                let n = self.with_number(x, "multiply", -1.0, false, DType::F32)?;
+                let r = self.floor(&n)?;
+                self.with_number(&r, "multiply", -1.0, false, dtype)
             }
             u => Err(format!("no instruction for {}", u.name())),
         }
+    }
+
+    /// x to the power ½: a root, but +0 of −0 and +∞ of −∞.
+    fn root(&mut self, x: &Val, dtype: DType) -> Lower<Val> {
+        let x = self.with_number(x, "add", 0.0, false, DType::F32)?;
+        let y = self.activation("sqrt", &x, DType::F32)?;
+        let size = self.activation("abs", &x, DType::F32)?;
+        let least = self.with_number(&x, "less", f64::from(f32::MIN), false, DType::U8)?;
+        self.overwrite(&y, &size, &least, false)?;
+        self.narrow(y, dtype)
     }
 
     fn power(&mut self, x: &Val, y: &Val, dtype: DType) -> Lower<Val> {
@@ -277,7 +438,7 @@ impl Emitter<'_> {
             if *c == 2.0 {
                 return self.activation("square", x, dtype);
             } else if *c == 0.5 {
-                return self.activation("sqrt", x, dtype);
+                return self.root(x, dtype);
             } else if *c == -1.0 {
                 return self.unary(Unary::Reciprocal, x, dtype);
             } else if *c == 3.0 {
@@ -362,16 +523,7 @@ impl Emitter<'_> {
                         let t = tile_type(*d)?;
                         match *s {
                             Step::Unary(u, a) => self.unary(u, &v[a].clone(), t)?,
-                            Step::Binary(Binary::Div, a, c) => match v[c] {
-                                Val::Const(c) => self.with_number(&v[a].clone(), "multiply", 1.0 / c, false, t)?,
-                                _ => {
-                                    let r = self.unary(Unary::Reciprocal, &v[c].clone(), DType::F32)?;
-                                    match v[a] {
-                                        Val::Const(1.0) if t == DType::F32 => r,
-                                        _ => self.combine("multiply", "multiply", true, &v[a].clone(), &r, t)?,
-                                    }
-                                }
-                            },
+                            Step::Binary(Binary::Div, a, c) => self.quotient(&v[a].clone(), &v[c].clone(), e.steps[c].1, t)?,
                             Step::Binary(Binary::Pow, a, c) => self.power(&v[a].clone(), &v[c].clone(), t)?,
                             Step::Binary(op, a, c) => {
                                 let name = alu(op).ok_or_else(|| format!("no instruction for {}", op.name()))?;

@@ -163,7 +163,7 @@ impl Hoist<'_> {
         }
     }
 
-    /// The node done for all rows at once, where it can be and no value grows by it but a product's.
+    /// The node done for all rows at once, where it can be and makes no more than it reads, unless it is a product or a gather.
     fn all_rows(&mut self, n: &Node, ats: &[At], ty: &TensorType) -> Option<At> {
         let reverse = ats.iter().find_map(|a| if let At::Rows(_, r) = a { Some(*r) } else { None })?;
         let fits = |a: &At| match a {
@@ -176,7 +176,7 @@ impl Hoist<'_> {
         }
         let want = stack_type(ty, self.trips);
         let elements = |t: &TensorType| t.shape.elements().unwrap_or(u64::MAX);
-        let most = ats.iter().map(|a| if let At::Rows(v, _) = a { elements(self.b.ty(*v)) } else { 0 }).max()?;
+        let most = ats.iter().map(|a| if let At::Rows(v, _) = a { elements(self.b.ty(*v)) } else { 0 }).fold(0, u64::saturating_add);
         if !matches!(n.op.kind, Kind::Contract(_) | Kind::Gather) && elements(&want) > most {
             return None;
         }

@@ -20,8 +20,25 @@ fn both_fixed(m: &mut Match) -> Option<bool> {
     Some(m.fixed("a")? && m.fixed("b")? && !m.fixed("x")? && m.ty("x")?.dtype.is_float())
 }
 
+/// A float with a sign: e8m0 has none.
 fn float(m: &mut Match, var: &str) -> Option<bool> {
-    Some(m.ty(var)?.dtype.is_float())
+    let d = m.ty(var)?.dtype;
+    Some(d.is_float() && d != DType::F8E8M0)
+}
+
+/// x·b + a·b has the digits of (x + a)·b: what x has is off by a rounding of itself already.
+fn bias_splits(m: &mut Match) -> Option<bool> {
+    Some(both_fixed(m)? && m.rounded("x")?)
+}
+
+/// x + (a + b) has the digits of (x + a) + b: a is not large beside b, or x has no digits that a + b has not, or a + b is exact.
+fn biases_join(m: &mut Match) -> Option<bool> {
+    let exact = m.uniform("a").zip(m.uniform("b")).is_some_and(|(a, b)| {
+        let sum = tahoma_core::Tensor::from_f64s(m.ty("x").map_or(DType::F64, |t| t.dtype), &[], &[a + b]).to_f64s()[0];
+        sum - a == b && sum - b == a
+    });
+    let near = m.span("a")?.most <= m.span("b")?.least.saturating_add(2);
+    Some(both_fixed(m)? && (exact || near || m.rounded("x")?))
 }
 
 /// Whether every value of the first type is a value of the second.
@@ -38,8 +55,12 @@ fn widens(from: DType, to: DType) -> bool {
     }
 }
 
+/// The inner cast loses nothing, and where it makes floats of integers, the outer one does what it would do with the integers: floats
+/// saturate where integers wrap.
 fn first_widens(m: &mut Match) -> Option<bool> {
-    Some(widens(m.ty("x")?.dtype, m.dtype("a")?))
+    let (x, a, b) = (m.ty("x")?.dtype, m.dtype("a")?, m.dtype("b")?);
+    let through_float = !x.is_float() && a.is_float() && !b.is_float();
+    Some(widens(x, a) && (!through_float || widens(x, b)))
 }
 
 fn pair(s: &mut super::Sample) {
@@ -51,6 +72,14 @@ fn pair(s: &mut super::Sample) {
 fn triple(s: &mut super::Sample) {
     let d = s.dims(3);
     s.input("x", &d);
+    s.weight("a", &[d[2]]);
+    s.weight("b", &[d[1], 1]);
+}
+
+/// The same with an x that has been rounded.
+fn rounded_triple(s: &mut super::Sample) {
+    let d = s.dims(3);
+    s.computed("x", "mul", &d);
     s.weight("a", &[d[2]]);
     s.weight("b", &[d[1], 1]);
 }
@@ -114,7 +143,8 @@ pub(super) static RULES: &[Rule] = &[
         class: Exact,
         lhs: "(pow ?x ?c)",
         rhs: "?x",
-        when: Some(|m| neutral(m, 1.0)),
+        // A float power of an integer is computed in f64, which has not all of 64 bits.
+        when: Some(|m| Some(neutral(m, 1.0)? && (m.ty("x")?.dtype.is_float() || m.ty("c")?.dtype == m.ty("x")?.dtype))),
         doc: "x¹ = x.",
         sample: |s| {
             one(s);
@@ -138,10 +168,11 @@ pub(super) static RULES: &[Rule] = &[
         class: Reassociate,
         lhs: "(pow ?x ?c)",
         rhs: "(sqrt ?x)",
-        when: Some(|m| Some(neutral(m, 0.5)? && float(m, "x")?)),
-        doc: "x^½ = √x. (They differ at −∞ alone.)",
+        when: Some(|m| Some(neutral(m, 0.5)? && float(m, "x")? && m.non_negative("x")?)),
+        doc: "x^½ = √x where no x is negative. (They differ at −∞ and in the sign of √−0.)",
         sample: |s| {
-            one(s);
+            let d = s.dims(2);
+            s.computed("x", "exp", &d);
             s.constant("c", &[], 0.5);
         },
     },
@@ -191,9 +222,9 @@ pub(super) static RULES: &[Rule] = &[
         class: Reassociate,
         lhs: "(add (add ?x ?a) ?b)",
         rhs: "(add ?x (add ?a ?b))",
-        when: Some(both_fixed),
-        doc: "(x + a) + b = x + (a + b): the sum of weights is a recipe.",
-        sample: triple,
+        when: Some(biases_join),
+        doc: "(x + a) + b = x + (a + b): the sum of weights is a recipe. (Not where x − 10⁶ is exact and a + b rounds its digits away.)",
+        sample: rounded_triple,
     },
     Rule {
         name: "mul-mul-fixed",
@@ -209,9 +240,9 @@ pub(super) static RULES: &[Rule] = &[
         class: Reassociate,
         lhs: "(mul (add ?x ?a) ?b)",
         rhs: "(add (mul ?x ?b) (mul ?a ?b))",
-        when: Some(both_fixed),
-        doc: "(x + a)·b = x·b + a·b: the scale can then go into the weights behind x.",
-        sample: triple,
+        when: Some(bias_splits),
+        doc: "(x + a)·b = x·b + a·b: the scale can then go into the weights behind x. (Not where x is exact: x·b and a·b may cancel.)",
+        sample: rounded_triple,
     },
     Rule {
         name: "relu-relu",
@@ -222,7 +253,15 @@ pub(super) static RULES: &[Rule] = &[
         doc: "max(max(x, 0), 0) = max(x, 0).",
         sample: one,
     },
-    Rule { name: "abs-neg", class: Exact, lhs: "(abs (neg ?x))", rhs: "(abs ?x)", when: None, doc: "|−x| = |x|.", sample: one },
+    Rule {
+        name: "abs-neg",
+        class: Exact,
+        lhs: "(abs (neg ?x))",
+        rhs: "(abs ?x)",
+        when: Some(|m| m.ty("x").map(|t| t.dtype.is_float() || t.dtype.is_signed_int())),
+        doc: "|−x| = |x|. (Not of unsigned integers, whose −x wraps.)",
+        sample: one,
+    },
     Rule {
         name: "cast-same",
         class: Exact,

@@ -1,6 +1,7 @@
 //! Pointwise convolutions, one right after the other: their matrices multiply. Across a concat of several, and across sums, too.
 
 use super::code::{Code, Site};
+use super::range;
 use super::sample::Sample;
 use crate::language::Node;
 use egg::Id;
@@ -62,7 +63,13 @@ fn compose(s: &mut Site, n: &Node, product: fn(&mut Site, Id, Id) -> Option<Id>)
             read += s.dims(input)?[1];
             inputs.push(input);
             weights.push(match inner {
-                Some(v) => product(s, own, v)?,
+                Some(v) => {
+                    let (a, b) = (s.known(own)?.span, s.known(v)?.span);
+                    if !range::product_fits(a, b, channels as u64, s.ty(v)?.dtype) {
+                        return None;
+                    }
+                    product(s, own, v)?
+                }
                 None => own,
             });
         }

@@ -67,6 +67,14 @@ fn norm(s: &mut super::Sample) {
     s.constant("two", &[], 2.0);
 }
 
+/// An x that has been rounded: x/6 + ½ rounds digits away that x + 3 of an exact x has.
+fn rounded_with(s: &mut super::Sample, constants: &[(&'static str, f32)]) {
+    with_constants(s, constants);
+    if let Some(d) = s.shape("x") {
+        s.computed("x", "mul", &d);
+    }
+}
+
 fn with_constants(s: &mut super::Sample, constants: &[(&'static str, f32)]) {
     let d = s.dims(2);
     s.input("x", &d);
@@ -146,7 +154,7 @@ pub(super) static RULES: &[Rule] = &[
         rhs: "(hard_swish ?x)",
         when: Some(hard_swish),
         doc: "x·clip(x + 3, 0, 6)/6, as MobileNetV3 is exported.",
-        sample: |s| with_constants(s, &[("three", 3.0), ("zero", 0.0), ("six", 6.0), ("sixth", 6.0)]),
+        sample: |s| rounded_with(s, &[("three", 3.0), ("zero", 0.0), ("six", 6.0), ("sixth", 6.0)]),
     },
     Rule {
         name: "hard-swish-recognised-inner",
@@ -155,7 +163,7 @@ pub(super) static RULES: &[Rule] = &[
         rhs: "(hard_swish ?x)",
         when: Some(hard_swish),
         doc: "The same, divided first.",
-        sample: |s| with_constants(s, &[("three", 3.0), ("zero", 0.0), ("six", 6.0), ("sixth", 6.0)]),
+        sample: |s| rounded_with(s, &[("three", 3.0), ("zero", 0.0), ("six", 6.0), ("sixth", 6.0)]),
     },
     Rule {
         name: "hard-swish-from-hard-sigmoid",
@@ -237,7 +245,7 @@ pub(super) static RULES: &[Rule] = &[
 
 fn hard_swish(m: &mut Match) -> Option<bool> {
     let values = is(m, "three", 3.0) && m.uniform("zero")? == 0.0 && is(m, "six", 6.0) && is(m, "sixth", 6.0);
-    Some(values && small(m, &["three", "zero", "six", "sixth"])?)
+    Some(values && small(m, &["three", "zero", "six", "sixth"])? && m.rounded("x")?)
 }
 
 fn gelu(m: &mut Match) -> Option<bool> {

@@ -8,6 +8,8 @@
 //! kind. The class says what a rule does to numbers; `--numerics` chooses which classes run.
 
 mod algebra;
+#[cfg(test)]
+mod cases;
 pub mod code;
 mod compose;
 mod composite;
@@ -17,6 +19,7 @@ mod gathers;
 mod known;
 pub mod merge;
 mod moves;
+mod range;
 pub mod sample;
 pub mod wide;
 
@@ -149,6 +152,20 @@ impl<'a> Match<'a> {
             self.egraph[of].parents().map(|p| self.egraph.find(p)).all(|p| p == root || !takes(p))
         }))
     }
+    /// Whether each element of a variable is off by a rounding of itself already, so that the digits which a sum with it loses are none
+    /// that it has.
+    pub fn rounded(&self, var: &str) -> Option<bool> {
+        let known = self.fact(var)?.value()?.known;
+        Some(known.rounded || known.span.is_zero())
+    }
+    /// Between which powers of two a variable lies.
+    pub fn span(&self, var: &str) -> Option<crate::span::Span> {
+        Some(self.fact(var)?.value()?.known.span)
+    }
+    /// Whether no element of a variable is negative, −0 neither.
+    pub fn non_negative(&self, var: &str) -> Option<bool> {
+        Some(self.fact(var)?.value()?.known.non_negative)
+    }
     fn class(&self, var: &str) -> Option<Id> {
         let var: Var = format!("?{var}").parse().ok()?;
         Some(self.egraph.find(*self.subst.get(var)?))
@@ -156,6 +173,10 @@ impl<'a> Match<'a> {
     /// Whether some node of a variable's class is of an op that fits.
     pub fn is_made_by(&self, var: &str, fits: fn(&OpDef) -> bool) -> Option<bool> {
         Some(self.egraph[self.class(var)?].nodes.iter().any(|n| matches!(n, Node::Op(op, _) if fits(op.def()))))
+    }
+    /// Whether what is rewritten is a quotient or a remainder.
+    pub fn divides(&self) -> bool {
+        self.egraph[self.root].nodes.iter().any(|n| matches!(n, Node::Op(op, _) if matches!(op.def().name, "div" | "mod" | "rem")))
     }
     /// Whether what the rewritten matmuls read first is read by matmuls alone, each as its first operand.
     pub fn feeds_matmuls(&self) -> bool {
@@ -278,7 +299,8 @@ pub fn rewrites(rule: &'static Rule) -> Result<Vec<Rewrite<Node, crate::facts::F
                 None => rule.name.to_string(),
             };
             let (lhs, rhs) = (pattern(&lhs, rule)?, pattern(&rhs, rule)?);
-            let right = Right { rule, lhs: lhs.ast.clone(), rhs: rhs.ast };
+            let asked = range::is_asked(rule.name, rule.class, &rhs.ast);
+            let right = Right { rule, lhs: lhs.ast.clone(), rhs: rhs.ast, asked };
             Rewrite::new(name, lhs, right).map_err(|e| format!("rule {}: {e}", rule.name))
         })
         .collect()
@@ -306,6 +328,13 @@ struct Right {
     rule: &'static Rule,
     lhs: PatternAst<Node>,
     rhs: PatternAst<Node>,
+    /// Whether it makes numbers that may not fit their types.
+    asked: bool,
+}
+
+/// Whether a rule's right side makes only numbers that its types hold; of a rule that keeps bits, always.
+pub fn stays_within(rule: &Rule, rhs: &PatternAst<Node>, egraph: &EGraph, subst: &Subst) -> bool {
+    !range::is_asked(rule.name, rule.class, rhs) || range::fits(rhs, egraph, subst)
 }
 
 /// Adds the condition's bindings to a substitution. `None`: does not apply.
@@ -381,6 +410,9 @@ impl Applier<Node, crate::facts::Facts> for Right {
     fn apply_one(&self, egraph: &mut EGraph, class: Id, subst: &Subst, ast: Option<&PatternAst<Node>>, name: Symbol) -> Vec<Id> {
         let Some(want) = egraph[class].data.value().map(|v| v.ty.clone()) else { return vec![] };
         let Some(subst) = bindings(self.rule, egraph, class, subst) else { return vec![] };
+        if self.asked && !range::fits(&self.rhs, egraph, &subst) {
+            return vec![];
+        }
         let Some(origin) = self.origin(egraph, class, &subst) else { return vec![] };
         let made = Made { rule: Some(self.rule.name), origin };
         egraph.analysis.rule = self.rule.name;

@@ -428,8 +428,8 @@ pub(super) static RULES: &[Rule] = &[
         class: Exact,
         lhs: "({binary} (slice ?x ?a ?z ?t) (slice ?y ?a ?z ?t))",
         rhs: "(slice ({binary} ?x ?y) ?a ?z ?t)",
-        when: Some(|m| Some(m.ty("x")? == m.ty("y")?)),
-        doc: "Equal parts of two tensors, combined, are that part of the tensors combined.",
+        when: Some(|m| Some(m.ty("x")? == m.ty("y")? && (m.ty("x")?.dtype.is_float() || !m.divides()))),
+        doc: "Equal parts of two tensors, combined, are that part of the tensors combined. (Integers are not divided that nobody asked for.)",
         sample: |s| {
             slice_sample(s);
             if let Some(super::sample::Given::Leaf(l)) = s.given.get("x") {

@@ -32,6 +32,24 @@ fn kind(a: &AttributeProto) -> Option<AttrKind> {
     }
 }
 
+/// Largest magnitude of an axis, extent, count or step: importers multiply two of them, and add what comes of it.
+const LARGEST: u64 = i32::MAX as u64;
+
+/// Whether an attribute holds values, which may be any, or places that are cut to what is there.
+fn holds_values(name: &str) -> bool {
+    let words = ["int64", "value_int", "classlabels", "class_ids", "target_ids"];
+    words.iter().any(|w| name.contains(w)) || matches!(name, "starts" | "ends" | "ignore_index" | "seed" | "zero_point")
+}
+
+/// E0205 for a number that no axis, extent, count or step can be.
+fn too_large(name: &str, a: &AttributeProto) -> Option<OpError> {
+    let number = a.ints.iter().copied().chain([a.i()]).find(|n| n.unsigned_abs() > LARGEST && !holds_values(name))?;
+    Some(
+        OpError::attr(format!("attribute {name:?} holds {number}"))
+            .note(format!("numbers from -{LARGEST} to {LARGEST} have a meaning here")),
+    )
+}
+
 impl<'m> NodeAttrs<'m> {
     pub(super) fn new(node: &'m NodeProto, outer: &HashMap<&'m str, &'m AttributeProto>) -> NodeAttrs<'m> {
         let resolve = |a: &'m AttributeProto| {
@@ -62,7 +80,7 @@ impl<'m> NodeAttrs<'m> {
                     let got = kind(a).map_or("of an unknown kind", AttrKind::words);
                     out.push(OpError::attr(format!("attribute {name:?} must be {}, but is {got}", want.words())));
                 }
-                Some(_) => {}
+                Some(_) => out.extend(too_large(name, a)),
             }
         }
         for &(name, kind, required) in schema.attrs {

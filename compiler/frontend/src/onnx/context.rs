@@ -5,6 +5,7 @@ use super::frame::Slot;
 use super::importer::Importer;
 use super::schema::Schema;
 use crate::proto::NodeProto;
+use tahoma_core::op::{number, numbers};
 use tahoma_core::{Attrs, Buffer, Builder, DType, Dim, OpError, Shape, Tensor, TensorType, ValueId};
 
 pub(super) type V = ValueId;
@@ -82,19 +83,15 @@ impl Context<'_, '_> {
     }
     /// Extents as numbers; E0209 while any is open.
     pub(super) fn dims(&self, v: V) -> R<Vec<usize>> {
-        let shape = self.shape(v);
-        shape.to_static().ok_or_else(|| {
-            OpError::new("E0209", format!("needs every extent of {shape} as a number"))
-                .note("give the open dimensions with --shape NAME=1x3x224x224")
-        })
+        numbers(&self.shape(v)).map_err(|e| e.note("give the open dimensions with --shape NAME=1x3x224x224"))
     }
     /// One extent as a number.
     pub(super) fn dim(&self, v: V, axis: usize) -> R<usize> {
         let shape = self.shape(v);
         match shape.0.get(axis) {
-            Some(Dim::Known(n)) => Ok(*n as usize),
-            Some(Dim::Sym(s)) => Err(OpError::new("E0209", format!("needs extent {s} of axis {axis} as a number"))
-                .note("give the open dimensions with --shape NAME=1x3x224x224")),
+            Some(d) => {
+                number(d, format!("axis {axis} of {shape}")).map_err(|e| e.note("give the open dimensions with --shape NAME=1x3x224x224"))
+            }
             None => Err(OpError::shape(format!("needs axis {axis}, but the operand has type {}", self.ty(v)))),
         }
     }
@@ -141,12 +138,9 @@ impl Context<'_, '_> {
         self.floats_of(v).ok_or_else(|| self.not_constant(i))
     }
     pub(super) fn not_constant(&self, i: usize) -> OpError {
-        OpError::new(
-            "E0209",
-            format!("operand {} decides a shape or the form of the computation, so it must be known at import", self.formal(i)),
-        )
-        .mark(i, "must be a constant")
-        .note("give it as a constant input, or fix the shapes it is computed from with --shape")
+        OpError::open(format!("operand {} decides a shape or the form of the computation, so it must be known at import", self.formal(i)))
+            .mark(i, "must be a constant")
+            .note("give it as a constant input, or fix the shapes it is computed from with --shape")
     }
     /// One op with one result.
     pub(super) fn op(&mut self, name: &str, operands: &[V], attrs: Attrs) -> R<V> {
@@ -175,6 +169,39 @@ impl Context<'_, '_> {
             return Err(OpError::new("E0107", format!("asks for a tensor of type {ty}, more than {budget} elements")));
         }
         Ok(v)
+    }
+    /// Makes results by `f` from the node's operands with 16-bit floats widened to f32; the k-th is rounded to the type of operand
+    /// `like[k]`.
+    pub(super) fn in_f32(&mut self, like: &[usize], f: impl FnOnce(&mut Self) -> R<Vec<V>>) -> R<Vec<V>> {
+        let half = |d: DType| matches!(d, DType::F16 | DType::BF16);
+        let (own, mut widened) = (self.slots.clone(), vec![]);
+        for (i, slot) in own.iter().enumerate() {
+            if let Some(Slot::Value(v)) = slot
+                && half(self.dtype(*v))
+            {
+                let wide = self.cast(*v, DType::F32)?;
+                widened.push((*v, wide));
+                self.slots[i] = Some(Slot::Value(wide));
+            }
+        }
+        let made = f(self);
+        self.slots = own;
+        // Marks speak of the node's own operands.
+        for v in self.failed.iter_mut().flatten() {
+            *v = widened.iter().find(|w| w.1 == *v).map_or(*v, |w| w.0);
+        }
+        let mut out = made?;
+        for (v, &l) in out.iter_mut().zip(like) {
+            if let Some(to) = self.opt(l).map(|o| self.dtype(o)).filter(|&d| half(d)) {
+                *v = self.cast(*v, to)?;
+            }
+        }
+        Ok(out)
+    }
+    /// One result, of the type of operand 0.
+    pub(super) fn one_in_f32(&mut self, f: impl FnOnce(&mut Self) -> R<V>) -> R<V> {
+        let made = self.in_f32(&[0], |cx| Ok(vec![f(cx)?]))?;
+        made.first().copied().ok_or_else(|| OpError::new("E0901", "no result"))
     }
     /// An op without attributes.
     pub(super) fn f(&mut self, name: &str, operands: &[V]) -> R<V> {
@@ -315,7 +342,7 @@ impl Context<'_, '_> {
                 Dim::Known(n) => self.ints(&[*n as i64]),
                 Dim::Sym(_) => {
                     let at = from[next..].iter().position(|f| f == d).map(|p| p + next);
-                    let at = at.ok_or_else(|| OpError::new("E0209", format!("cannot tell where extent {d} comes from")))?;
+                    let at = at.ok_or_else(|| OpError::open(format!("needs extent {d} as a number: it is none of the operand's")))?;
                     next = at + 1;
                     self.op("slice", &[all], attrs! {"starts": vec![at as i64], "sizes": vec![1i64], "steps": vec![1i64]})?
                 }

@@ -49,7 +49,7 @@ fn if_(cx: &mut Context) -> R<Vec<Slot>> {
     for (i, (x, y)) in a.graph.outputs.iter().zip(&b.graph.outputs).enumerate() {
         let (x, y) = (a.graph.ty(x.value), b.graph.ty(y.value));
         if x.dtype != y.dtype || x.rank() != y.rank() {
-            return Err(OpError::new("E0209", format!("result {i} is {x} in one branch and {y} in the other"))
+            return Err(OpError::open(format!("result {i} is {x} in one branch and {y} in the other"))
                 .note("with a condition known only at run time both branches must give the same number type and rank")
                 .note("give the input that decides it as a constant: then only the branch taken is there"));
         }
@@ -105,7 +105,7 @@ fn function<'m>(imp: &mut Importer<'m>, g: &'m GraphProto, what: &str, takes: &[
             Slot::Value(v) => frame.builder.output(o.name(), v),
             Slot::Unknown => return Ok(None),
             _ => {
-                return Err(OpError::new("E0209", "what is decided at run time must give tensors")
+                return Err(OpError::open("what is decided at run time must give tensors")
                     .note("give the input that decides it as a constant: then only what runs is there"));
             }
         }
@@ -263,7 +263,7 @@ fn repeat<'m>(cx: &mut Context<'_, 'm>, g: &'m GraphProto) -> R<Vec<Slot>> {
         for (j, t) in types.iter_mut().enumerate() {
             let made = f.graph.ty(f.graph.outputs[1 + j].value);
             if made.dtype != t.dtype || made.rank() != t.rank() {
-                return Err(OpError::new("E0209", format!("carried value {j} is {t} before the loop and {made} after a run of it"))
+                return Err(OpError::open(format!("carried value {j} is {t} before the loop and {made} after a run of it"))
                     .note("a loop that ends at run time must keep the number type and rank of what it carries"));
             }
             for (a, (d, m)) in t.shape.0.iter_mut().zip(&made.shape.0).enumerate() {

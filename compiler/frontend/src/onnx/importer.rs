@@ -758,11 +758,17 @@ fn given_names(o: &ImportOptions) -> impl Iterator<Item = (&String, &'static str
 }
 
 fn call(row: &Row, cx: &mut Context) -> Result<Vec<Slot>, OpError> {
-    match row.import {
-        Import::One(f) => Ok(vec![Slot::Value(f(cx)?)]),
-        Import::Many(f) => Ok(f(cx)?.into_iter().map(Slot::Value).collect()),
-        Import::Slots(f) => f(cx),
-    }
+    let values = |cx: &mut Context| match row.import {
+        Import::One(f) => Ok(vec![f(cx)?]),
+        Import::Many(f) => f(cx),
+        Import::Slots(_) => Ok(vec![]),
+    };
+    let made = match (row.import, row.in_f32) {
+        (Import::Slots(f), _) => return f(cx),
+        (_, Some(results)) => cx.in_f32(results, values)?,
+        _ => values(cx)?,
+    };
+    Ok(made.into_iter().map(Slot::Value).collect())
 }
 
 fn operand_count(node: &NodeProto, schema: &Schema) -> Option<OpError> {

@@ -16,16 +16,25 @@ pub(crate) const fn attr(name: &'static str, ty: AttrType) -> AttrDef {
     AttrDef { name, ty }
 }
 
-/// Largest result that evaluation will make, in bytes.
-pub(crate) const MAX_BYTES: u64 = 1 << 33;
+/// Most elements of one value, 2^40: a hundred times the largest tensor of a model of a trillion parameters. Below it sums of extents
+/// and products of extents and element sizes overflow nowhere.
+pub const MAX_ELEMENTS: u64 = 1 << 40;
 
-/// Refuses a result that would not fit the budget.
-pub(crate) fn budget(ty: &TensorType) -> Result<(), OpError> {
-    match ty.shape.elements().and_then(|n| n.checked_mul(8)) {
-        None if !ty.shape.is_static() => Ok(()),
-        Some(b) if b <= MAX_BYTES => Ok(()),
-        _ => Err(OpError::new("E0107", format!("a result of {ty} is over the budget of {MAX_BYTES} bytes"))),
+/// Refuses a type that no machine can hold, whatever it holds now: symbols and extents of 0 count as 1, so that an empty tensor of
+/// absurd extents is no exception. E0107.
+pub fn sized(ty: &TensorType) -> Result<(), OpError> {
+    let known = ty.shape.0.iter().filter_map(Dim::known);
+    match known.into_iter().try_fold(1u64, |n, d| n.checked_mul(d.max(1))).filter(|&n| n <= MAX_ELEMENTS) {
+        Some(_) => Ok(()),
+        None => Err(OpError::new("E0107", format!("{ty} has more than the {MAX_ELEMENTS} elements that one value may have"))),
     }
+}
+
+/// Refuses a result that the machine has no memory for: twice its size, for what is made on the way.
+pub(crate) fn budget(ty: &TensorType) -> Result<(), OpError> {
+    sized(ty)?;
+    let bytes = u64::from(ty.dtype.bits().div_ceil(8));
+    ty.shape.elements().map_or(Ok(()), |n| crate::memory::ask_elements(n, 2 * bytes, &format_args!("a result of {ty}")))
 }
 
 pub(crate) fn ints<'a>(attrs: &'a Attrs, name: &str) -> Result<&'a [i64], OpError> {

@@ -236,11 +236,13 @@ fn reduce_mean(b: &mut Builder, x: &[ValueId], a: &Attrs) -> Made {
 fn reduce_log_sum_exp(b: &mut Builder, x: &[ValueId], a: &Attrs) -> Made {
     let ax = axes(a, b.ty(x[0]).rank())?;
     // The maximum, but 0 where it is infinite, so that ∞ − ∞ never appears.
-    let m = b.reduced("reduce_max", x[0], &ax)?;
+    let to = b.ty(x[0]).dtype;
+    let w = wide(b, x[0])?;
+    let m = b.reduced("reduce_max", w, &ax)?;
     let inf = b.op("is_inf", &[m], Attrs::new().with("positive", true).with("negative", true))?;
     let zero = b.number(0.0, m);
     let safe = b.call("select", &[inf, zero, m])?;
-    let d = b.call("sub", &[x[0], safe])?;
+    let d = b.call("sub", &[w, safe])?;
     let e = b.call("exp", &[d])?;
     let s = b.op("reduce_sum", &[e], a.clone())?;
     let l = b.call("log", &[s])?;
@@ -253,7 +255,8 @@ fn reduce_log_sum_exp(b: &mut Builder, x: &[ValueId], a: &Attrs) -> Made {
         None if flag(a, "keepdims")? => safe,
         None => b.op("reduce_max", &[safe], a.clone())?,
     };
-    Ok(vec![b.call("add", &[l, back])?])
+    let y = b.call("add", &[l, back])?;
+    Ok(vec![cast(b, y, to)?])
 }
 
 /// (x − mean)/√(variance + ε) over axes.
@@ -300,12 +303,15 @@ fn channel(b: &mut Builder, v: ValueId, x: ValueId) -> Result<ValueId, OpError> 
         let (x, v) = (b.ty(x), b.ty(v));
         return Err(OpError::shape(format!("takes a value with a channel axis and vectors of one number per channel, not {x} and {v}")));
     }
-    let c = b.ty(v).shape[0].known().ok_or_else(|| OpError::new("E0209", "the number of channels must be known"))?;
+    let c = number(&b.ty(v).shape[0], "the number of channels")?;
     let shape: Vec<i64> = std::iter::once(c as i64).chain(std::iter::repeat_n(1, rank.saturating_sub(2))).collect();
     b.op("reshape", &[v], Attrs::new().with("shape", shape))
 }
 fn batch_norm(b: &mut Builder, x: &[ValueId], a: &Attrs) -> Made {
-    let v: Vec<ValueId> = x[1..].iter().map(|&v| channel(b, v, x[0])).collect::<Result<_, _>>()?;
+    let mut v: Vec<ValueId> = x[1..].iter().map(|&v| channel(b, v, x[0])).collect::<Result<_, _>>()?;
+    for v in &mut v {
+        *v = wide(b, *v)?;
+    }
     let d = b.ty(x[0]).dtype;
     let eps = b.number(float(a, "epsilon")?, v[3]);
     let var = b.call("add", &[v[3], eps])?;
@@ -321,7 +327,10 @@ fn batch_norm(b: &mut Builder, x: &[ValueId], a: &Attrs) -> Made {
 fn instance_norm(b: &mut Builder, x: &[ValueId], a: &Attrs) -> Made {
     let rank = b.ty(x[0]).rank();
     let axes: Vec<usize> = (2..rank).collect();
-    let n = normalised(b, x[0], &axes, float(a, "epsilon")?)?;
+    let d = b.ty(x[0]).dtype;
+    let w = wide(b, x[0])?;
+    let n = normalised(b, w, &axes, float(a, "epsilon")?)?;
+    let n = cast(b, n, d)?;
     let (k, c) = (channel(b, x[1], x[0])?, channel(b, x[2], x[0])?);
     let y = b.call("mul", &[n, k])?;
     Ok(vec![b.call("add", &[y, c])?])
@@ -331,7 +340,7 @@ fn instance_norm(b: &mut Builder, x: &[ValueId], a: &Attrs) -> Made {
 fn group_norm(b: &mut Builder, x: &[ValueId], a: &Attrs) -> Made {
     let t = b.ty(x[0]).clone();
     let groups = int(a, "groups")?;
-    let Some(s) = t.shape.to_static() else { return Err(OpError::new("E0209", format!("the extents of {t} must be known"))) };
+    let s = numbers(&t.shape)?;
     if s.len() < 2 || groups < 1 || s[1] as i64 % groups != 0 {
         return Err(OpError::attr(format!("the channels of {t} do not divide by {groups} groups"))
             .mark(0, format!("axis 1 must be a multiple of {groups}")));
@@ -356,7 +365,7 @@ fn one_hot(b: &mut Builder, x: &[ValueId], a: &Attrs) -> Made {
     if depth < 1 {
         return Err(OpError::attr(format!("depth = {depth} must be positive")));
     }
-    let Some(mut s) = t.shape.to_static() else { return Err(OpError::new("E0209", format!("the extents of {t} must be known"))) };
+    let mut s = numbers(&t.shape)?;
     s.insert(ax, 1);
     let i = cast(b, x[0], DType::I64)?;
     let i = b.op("reshape", &[i], Attrs::new().with("shape", s.iter().map(|&n| n as i64).collect::<Vec<_>>()))?;
@@ -376,7 +385,7 @@ fn conv_transpose(b: &mut Builder, x: &[ValueId], a: &Attrs) -> Made {
     let (strides, pads, dilations) = (ints(a, "strides")?.to_vec(), ints(a, "pads")?.to_vec(), ints(a, "dilations")?.to_vec());
     let (extra, groups) = (ints(a, "output_padding")?.to_vec(), int(a, "groups")?);
     let wt = b.ty(x[1]).clone();
-    let Some(w) = wt.shape.to_static() else { return Err(OpError::shape(format!("the weight {wt} must be known"))) };
+    let w = numbers(&wt.shape).map_err(|e| e.mark(1, "must be known"))?;
     let rank = w.len().saturating_sub(2);
     if rank == 0 || b.ty(x[0]).rank() != w.len() {
         return Err(OpError::shape(format!("input {} and weight {wt} must have one rank of at least 3", b.ty(x[0])))

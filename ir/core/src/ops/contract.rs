@@ -69,8 +69,7 @@ fn infer_conv(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
         return Err(OpError::shape(format!("input {x} and weight {w} must have one rank of at least 3"))
             .mark(1, format!("must have rank {}", x.rank().max(3))));
     }
-    let kernel = Shape(w.shape.0[2..].to_vec());
-    let Some(kernel) = kernel.to_static() else { return Err(OpError::shape(format!("the kernel of {w} must be known"))) };
+    let kernel = numbers(&Shape(w.shape.0[2..].to_vec())).map_err(|e| e.mark(1, "the kernel must be known"))?;
     let g = groups as u64;
     if let (Some(c), Some(per)) = (x.shape[1].known(), w.shape[1].known())
         && c != per.saturating_mul(g)

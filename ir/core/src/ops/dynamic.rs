@@ -23,7 +23,7 @@ fn rank_of_shape(a: &InferArgs, i: usize) -> Result<usize, OpError> {
     let t = &a.operands[i];
     match (t.rank(), t.shape.0.first().and_then(Dim::known)) {
         (1, Some(n)) => Ok(n as usize),
-        _ => Err(OpError::new("E0209", format!("a shape of type {t}: its length must be known")).mark(i, "must be i64[n] with n known")),
+        _ => Err(OpError::open(format!("needs the length of a shape, of type {t}, as a number")).mark(i, "must be i64[n] with n known")),
     }
 }
 
@@ -200,7 +200,7 @@ fn infer_range(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
         Some(v) => TensorType::known(d, &[range_count(&[v[0], v[1], v[2]])?]),
         None => TensorType::new(d, fresh(a, 1)),
     };
-    budget(&t)?;
+    sized(&t)?;
     Ok(vec![t])
 }
 /// `max(⌈(limit − start)/delta⌉, 0)`, exact for integers.
@@ -224,11 +224,12 @@ fn range_count(v: &[&Tensor; 3]) -> Result<usize, OpError> {
         let (span, step) = if x[2] > 0 { (x[1] - x[0], x[2]) } else { (x[0] - x[1], -x[2]) };
         if span <= 0 { 0 } else { ((span - 1) / step + 1) as u128 }
     };
-    if n > (MAX_BYTES / 8) as u128 { Err(OpError::new("E0107", format!("asks for {n} numbers"))) } else { Ok(n as usize) }
+    if n > MAX_ELEMENTS as u128 { Err(OpError::new("E0107", format!("asks for {n} numbers"))) } else { Ok(n as usize) }
 }
 fn eval_range(a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
     let (x, d) = (a.operands, a.operands[0].dtype());
     let n = range_count(&[&x[0], &x[1], &x[2]])?;
+    budget(&TensorType::known(d, &[n]))?;
     if n == 0 {
         return Ok(vec![Tensor::from_f64s(d, &[0], &[])]);
     }
@@ -319,7 +320,7 @@ fn infer_constant_of_shape(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
         None => fresh(a, rank_of_shape(a, 0)?),
     };
     let t = TensorType::new(t.dtype(), shape);
-    budget(&t)?;
+    sized(&t)?;
     Ok(vec![t])
 }
 fn eval_constant_of_shape(a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {

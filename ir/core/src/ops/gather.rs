@@ -66,10 +66,7 @@ fn infer_nd(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
     let batch = int(a.attrs, "batch_dims")?;
     let batch = usize::try_from(batch).map_err(|_| OpError::attr(format!("batch_dims = {batch} cannot be negative")))?;
     let Some(last) = i.shape.0.last() else { return Err(OpError::shape("indices must have an axis").mark(1, "must have rank 1 or more")) };
-    let Some(q) = last.known() else {
-        return Err(OpError::shape("the last extent of the indices must be known").mark(1, "last extent must be a number"));
-    };
-    let q = q as usize;
+    let q = number(last, "the last extent of the indices").map_err(|e| e.mark(1, "last extent must be a number"))?;
     if batch >= i.rank() || batch + q > x.rank() {
         return Err(OpError::shape(format!("indices of {q} numbers and {batch} batch axes do not fit {x}"))
             .mark(1, format!("last extent must be at most {}", x.rank().saturating_sub(batch))));

@@ -19,6 +19,7 @@ use crate::op::OpDef;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+pub use common::{MAX_ELEMENTS, sized};
 pub use docs::docs;
 pub(crate) use dynamic::as_static;
 pub use dynamic::{canonical, slice_spans};

@@ -4,7 +4,7 @@ use super::common::*;
 use crate::kernels::gather;
 use crate::op::*;
 use crate::tensor::{Tensor, contiguous_strides};
-use crate::types::{Dim, Shape, TensorType};
+use crate::types::{DType, Dim, Shape, TensorType};
 
 fn one(t: &TensorType, shape: Vec<Dim>) -> Result<Vec<TensorType>, OpError> {
     Ok(vec![TensorType::new(t.dtype, Shape(shape))])
@@ -241,13 +241,14 @@ fn infer_iota(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
     axis(a.attrs, "axis", shape.rank())?;
     let d = a.attrs.dtype("dtype").ok_or_else(|| OpError::attr("dtype must be a number type"))?;
     let t = TensorType::new(d, shape);
-    budget(&t)?;
+    sized(&t)?;
     Ok(vec![t])
 }
 fn eval_iota(a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
     let shape: Vec<usize> = ints(a.attrs, "shape")?.iter().map(|&n| n as usize).collect();
     let ax = axis(a.attrs, "axis", shape.len())?;
     let d = a.attrs.dtype("dtype").ok_or_else(|| OpError::attr("dtype must be a number type"))?;
+    budget(&TensorType::known(DType::F64, &[shape[ax]]))?;
     let v: Vec<f64> = (0..shape[ax]).map(|i| i as f64).collect();
     let line = Tensor::from_f64s(d, &[shape[ax]], &v);
     let strides: Vec<isize> = (0..shape.len()).map(|i| isize::from(i == ax)).collect();

@@ -93,7 +93,7 @@ fn infer_roi(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
     let (h, w) = (int(a.attrs, "height")?, int(a.attrs, "width")?);
     let size = |n: i64| u64::try_from(n).ok().filter(|&n| n > 0 && n < 1 << 20).ok_or_else(|| OpError::attr(format!("{n} is no extent")));
     let t = TensorType::new(x.dtype, Shape(vec![rois.shape[0].clone(), x.shape[1].clone(), size(h)?.into(), size(w)?.into()]));
-    budget(&t)?;
+    sized(&t)?;
     Ok(vec![t])
 }
 
@@ -109,6 +109,7 @@ fn eval_roi(a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
     if h == 0 || w == 0 {
         return Err(OpError::value("an empty map has no regions"));
     }
+    budget(&TensorType::known(DType::F64, &[batch.len(), channels, ph, pw]))?;
     let mut out = Vec::with_capacity(batch.len() * channels * ph * pw);
     for (r, &b) in batch.iter().enumerate() {
         let b = usize::try_from(b).ok().filter(|&b| b < n).ok_or_else(|| OpError::value(format!("batch index {b} is outside {n}")))?;

@@ -73,10 +73,16 @@ pub(crate) fn window_shape(a: &InferArgs, x: &TensorType, window: &[i64]) -> Res
         .collect()
 }
 
+/// Most elements of a pooling window: twice those of a plane of 8,192 by 4,096.
+const MAX_TAPS: i64 = 1 << 26;
+
 fn infer_pool(a: &InferArgs) -> Result<Vec<TensorType>, OpError> {
     let x = &a.operands[0];
     let window = ints(a.attrs, "window")?;
     let spatial = window_shape(a, x, window)?;
+    if window.iter().try_fold(1i64, |n, &k| n.checked_mul(k)).is_none_or(|n| n > MAX_TAPS) {
+        return Err(OpError::new("E0107", format!("a window of {window:?} has more than {MAX_TAPS} elements")));
+    }
     Ok(vec![TensorType::new(x.dtype, Shape(x.shape.0[..2].iter().cloned().chain(spatial).collect()))])
 }
 
@@ -91,6 +97,8 @@ fn eval_pool(m: Monoid, a: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
 /// How the windows of `kernel` slide over the spatial axes of `x`.
 pub(crate) fn geometry(a: &EvalArgs, x: &Tensor, kernel: &[usize], shape: &[usize]) -> Result<window::Geometry, OpError> {
     let (strides, pads, dilations) = (ints(a.attrs, "strides")?, ints(a.attrs, "pads")?, ints(a.attrs, "dilations")?);
+    let taps = kernel.iter().fold(1u64, |n, &k| n.saturating_mul(k as u64));
+    crate::memory::ask_elements(taps, 64 + 8 * kernel.len() as u64, &format_args!("a window of {kernel:?}"))?;
     Ok(window::Geometry::new(&x.shape()[2..], kernel, &shape[2..], strides, pads, dilations))
 }
 

@@ -6,6 +6,7 @@
 use super::isa::{OperandDef, Role};
 use super::program::*;
 use std::fmt::Write;
+use tahoma_core::escape;
 
 /// The first line of every kernel; the parser wants it.
 pub const VERSION_LINE: &str = "# NKI 0.6 (AWS Neuron SDK 2.32) for trn2, one physical core (LNC=1).";
@@ -104,7 +105,8 @@ fn value(v: &Value, def: &OperandDef) -> String {
             Role::Enum(e, _) => format!("nisa.{e}.{n}"),
             _ => format!("nl.{n}"),
         },
-        Value::Text(t) => format!("'{}'", t.replace(['\\', '\'', '\n'], "_")),
+        // A label of an instruction, which means nothing to the machine.
+        Value::Text(t) => format!("'{}'", escape::Line::of(t).as_str().replace(['\\', '\''], "_")),
         Value::Pattern(p) => pattern(p),
         Value::Ints(v) if def.name == "shuffle_mask" => format!("{v:?}"),
         Value::Ints(v) => tuple(v),

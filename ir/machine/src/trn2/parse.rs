@@ -10,22 +10,16 @@ use super::ops::{activation, alu_op};
 use super::program::*;
 use std::collections::HashMap;
 use std::fmt;
+use tahoma_core::escape::{self, Ident};
 
 /// Where and why the text is not such a program. Lines and columns from 1.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, column {column}: {message}")]
 pub struct ParseError {
     pub line: u32,
     pub column: u32,
     pub message: String,
 }
-
-impl fmt::Display for ParseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}, column {}: {}", self.line, self.column, self.message)
-    }
-}
-
-impl std::error::Error for ParseError {}
 
 type Result<T> = std::result::Result<T, ParseError>;
 
@@ -269,7 +263,7 @@ impl Parser {
     }
 
     fn kernel(&mut self) -> Result<Program> {
-        let mut origin = vec![];
+        let mut origin: Vec<escape::Line> = vec![];
         let mut version = false;
         while let Some(c) = self.row().and_then(|r| r.comment.clone()) {
             if self.at == 0 && c.starts_with("NKI ") {
@@ -278,7 +272,7 @@ impl Parser {
                 }
                 version = true;
             } else {
-                origin.push(c);
+                origin.push(escape::Line::of(&c));
             }
             self.at += 1;
         }
@@ -294,7 +288,10 @@ impl Parser {
         self.words(&["jit"])?;
         self.end_row()?;
         self.words(&["def"])?;
-        let name = self.word()?;
+        let word = self.word()?;
+        let Some(name) = Ident::exact(&word) else {
+            return self.err(format!("{word:?} is no name for a kernel"));
+        };
         self.want('(')?;
         let mut names = vec![];
         while !self.is(')') {
@@ -359,7 +356,7 @@ impl Parser {
                 if row_indent < indent {
                     break;
                 }
-                out.push(Stmt::Comment(c));
+                out.push(Stmt::Comment(escape::Line::of(&c)));
                 self.at += 1;
                 continue;
             }

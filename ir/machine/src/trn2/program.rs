@@ -6,6 +6,7 @@
 use super::isa::{InstrDef, Role, instr};
 use std::collections::HashSet;
 use tahoma_core::DType;
+use tahoma_core::escape::{self, Ident};
 
 /// Where a tensor lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -288,7 +289,7 @@ impl Instr {
 /// One statement.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Stmt {
-    Comment(String),
+    Comment(escape::Line),
     /// `name = nl.ndarray(shape, dtype, buffer)`. Inside a loop every iteration makes a new one.
     Alloc {
         name: String,
@@ -316,9 +317,9 @@ pub struct Param {
 /// One `@nki.jit` kernel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Program {
-    pub name: String,
+    pub name: Ident,
     /// Comment lines at the head: where the kernel comes from.
-    pub origin: Vec<String>,
+    pub origin: Vec<escape::Line>,
     pub params: Vec<Param>,
     pub body: Vec<Stmt>,
     /// Names of `shared_hbm` tensors, in output order.
@@ -379,14 +380,16 @@ pub struct Builder {
 }
 
 impl Builder {
+    /// A kernel of that name, or of the nearest one that is an identifier.
     pub fn new(name: &str) -> Builder {
-        let program = Program { name: name.into(), origin: vec![], params: vec![], body: vec![], returns: vec![] };
+        let name = Ident::of(name);
         let names = RESERVED.iter().map(|s| s.to_string()).chain([name.to_string()]).collect();
+        let program = Program { name, origin: vec![], params: vec![], body: vec![], returns: vec![] };
         Builder { program, names, open: vec![] }
     }
     /// A comment line at the head of the kernel.
     pub fn origin(&mut self, line: &str) {
-        self.program.origin.extend(line.lines().map(|l| l.trim().to_string()));
+        self.program.origin.push(escape::Line::of(line.trim()));
     }
     fn fresh(&mut self, hint: &str) -> String {
         let mut base: String = hint.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
@@ -428,9 +431,7 @@ impl Builder {
         self.alloc(name, dtype, shape, Mem::SharedHbm)
     }
     pub fn comment(&mut self, text: &str) {
-        for l in text.lines() {
-            self.push(Stmt::Comment(l.trim().into()));
-        }
+        self.push(Stmt::Comment(escape::Line::of(text.trim())));
     }
     pub fn emit(&mut self, i: Instr) {
         self.push(Stmt::Instr(i));

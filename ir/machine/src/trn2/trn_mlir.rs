@@ -6,6 +6,7 @@ use super::program::*;
 use std::collections::HashMap;
 use std::fmt::Write;
 use tahoma_core::DType;
+use tahoma_core::escape::Quoted;
 
 /// The module's text.
 pub fn print(p: &Program) -> String {
@@ -95,7 +96,7 @@ impl Writer {
                 Stmt::Alloc { name, dtype, shape, mem, .. } => {
                     let v = self.fresh();
                     let ty = memref(shape, *dtype, *mem);
-                    let _ = writeln!(self.s, "{pad}{v} = \"trn.alloc\"() {{name = \"{name}\"}} : () -> {ty}");
+                    let _ = writeln!(self.s, "{pad}{v} = \"trn.alloc\"() {{name = {}}} : () -> {ty}", Quoted(name));
                     self.names.insert(name.clone(), Named { value: v, dtype: *dtype, shape: shape.clone(), mem: *mem });
                 }
                 Stmt::For { var, count, body } => {
@@ -221,7 +222,7 @@ fn attribute(v: &Value) -> String {
         }
         Value::Float(x) => format!("0x{:016X} : f64", x.to_bits()),
         Value::Bool(b) => b.to_string(),
-        Value::Name(n) | Value::Text(n) => format!("\"{n}\""),
+        Value::Name(n) | Value::Text(n) => Quoted(n).to_string(),
         Value::Pattern(p) => format!("[{}]", p.iter().map(|[s, n]| format!("[{s}, {n}]")).collect::<Vec<_>>().join(", ")),
         Value::Ints(v) => format!("{v:?}"),
         Value::Tile(_) => String::new(),

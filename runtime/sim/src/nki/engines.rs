@@ -7,7 +7,7 @@ use super::legal;
 use super::load::{Arg, Op};
 use super::mem::{At, OTHER, Store, load_f, load_i, mark, store_f, store_i, to_bits};
 use super::run::Run;
-use super::value::{int_range, wrap};
+use super::value::{POISON_F, int_range, wrap};
 use tahoma_core::DType;
 use tahoma_machine::trn2::Engine;
 use tahoma_machine::trn2::ops::{AluDef, Group};
@@ -206,6 +206,7 @@ impl<'a> Run<'a> {
                 *lane = 0.0;
             }
             if reduce {
+                run.reset_before(op, *lane, p0 + p)?;
                 *lane += row.iter().sum::<f32>();
             }
             Ok(())
@@ -220,6 +221,7 @@ impl<'a> Run<'a> {
         if op.acc("reduce_res").is_some() {
             let r = self.tile(op, "reduce_res")?;
             for p in 0..r.acc.parts {
+                self.reset_before(op, acc[p0 + p], p0 + p)?;
                 store_f(self.store_mut(&r), &r, p, &mut [acc[p0 + p]]);
             }
             mark(self.store_mut(&r), &r, OTHER);
@@ -356,20 +358,30 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Running maximum of a row into the Vector accumulator, by command.
-    fn accumulate_max(acc: &mut f32, cmd: &str, row: &[f32]) {
+    /// A lane's accumulator must have been reset before something is added to it or read from it.
+    fn reset_before(&self, op: &Op, lane: f32, p: usize) -> Done {
+        if lane.to_bits() == POISON_F {
+            return Err(self.at_fault(op, "uninitialised", "reduce_cmd", format!("the accumulator of lane {p} was never reset")));
+        }
+        Ok(())
+    }
+    /// Running maximum of a row into the Vector accumulator of lane `p`, by command.
+    fn accumulate_max(&self, op: &Op, acc: &mut f32, p: usize, cmd: &str, row: &[f32]) -> Done {
         if cmd.starts_with("reset") {
             *acc = f32::NEG_INFINITY;
         }
         if cmd.ends_with("reduce") {
+            self.reset_before(op, *acc, p)?;
             *acc = row.iter().fold(*acc, |a, &x| a.max(x));
         }
+        Ok(())
     }
     fn read_out(&mut self, op: &Op, p0: usize) -> Done {
         if op.acc("reduce_res").is_some() {
             let r = self.tile(op, "reduce_res")?;
             for p in 0..r.acc.parts {
                 let v = self.vector_acc[p0 + p];
+                self.reset_before(op, v, p0 + p)?;
                 store_f(self.store_mut(&r), &r, p, &mut [v]);
             }
             mark(self.store_mut(&r), &r, OTHER);
@@ -389,8 +401,7 @@ impl<'a> Run<'a> {
             run.ints(op, "predicate", &pred, p, &mut mask)?;
             let no = run.scalar(op, "on_false", &f, p, &mut buf)?;
             row.iter_mut().zip(&mask).filter(|(_, m)| (**m != 0) == reverse).for_each(|(x, _)| *x = no);
-            Self::accumulate_max(&mut acc[p0 + p], cmd, row);
-            Ok(())
+            run.accumulate_max(op, &mut acc[p0 + p], p0 + p, cmd, row)
         })?;
         self.vector_acc = acc;
         self.read_out(op, p0)
@@ -412,8 +423,7 @@ impl<'a> Run<'a> {
                     *x = f32::MIN;
                 }
             }
-            Self::accumulate_max(&mut acc[p0 + p], cmd, row);
-            Ok(())
+            run.accumulate_max(op, &mut acc[p0 + p], p0 + p, cmd, row)
         })?;
         self.vector_acc = acc;
         self.read_out(op, p0)

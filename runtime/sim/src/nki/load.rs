@@ -185,14 +185,14 @@ pub(crate) fn load<'a>(program: &'a Program, machine: &'static Machine) -> Resul
             _ => return Err(l.fault("output-buffer", 0, "return", r, "outputs must be nl.ndarray tensors in nl.shared_hbm")),
         }
     }
-    Ok(Loaded { kernel: &program.name, slots: l.slots, params: program.params.len(), vars: l.vars, body, returns })
+    Ok(Loaded { kernel: program.name.as_str(), slots: l.slots, params: program.params.len(), vars: l.vars, body, returns })
 }
 
 impl Loader<'_> {
     fn fault(&self, rule: &'static str, line: u32, instruction: &str, operand: &str, message: impl Into<String>) -> Fault {
         Fault {
             rule,
-            kernel: self.program.name.clone(),
+            kernel: self.program.name.to_string(),
             line,
             instruction: instruction.into(),
             operand: operand.into(),

@@ -144,7 +144,7 @@ pub struct Outcome {
 }
 
 /// A rule of the machine that the kernel breaks, or inputs that do not fit it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub struct Fault {
     /// Short name of the rule, stable for tests and reports.
     pub rule: &'static str,
@@ -174,8 +174,6 @@ impl fmt::Display for Fault {
         write!(f, ": {} [{}]", self.message, self.rule)
     }
 }
-
-impl std::error::Error for Fault {}
 
 /// Runs the kernel on its inputs, in the order of its parameters.
 pub fn simulate(program: &Program, inputs: &[HbmTensor], options: &Options) -> Result<Outcome, Fault> {

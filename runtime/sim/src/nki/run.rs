@@ -4,7 +4,7 @@
 use super::load::{Acc, Arg, Loaded, Node, Op};
 use super::mem::{At, MATMUL, OTHER, Store, Walk, load_i, mark, poison_f, poison_i, runs};
 use super::time::{Clock, Track};
-use super::value::{Data, decode, encode, round_all, to_int};
+use super::value::{Data, POISON_F, decode, encode, round_all, to_int};
 use super::{Fault, HbmTensor, Options, Outcome, legal};
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2, ShapeBuilder};
@@ -21,6 +21,7 @@ pub(crate) struct Run<'a> {
     executed: u64,
     pub(crate) warnings: Vec<String>,
     /// Accumulator registers, one per lane.
+    /// The accumulators of the Scalar and Vector engines, a lane each; poison until a reset.
     pub(crate) scalar_acc: [f32; 128],
     pub(crate) vector_acc: [f32; 128],
     /// Gathered stationary and moving operands.
@@ -38,8 +39,8 @@ pub(crate) fn run(k: &Loaded, inputs: &[HbmTensor], options: &Options) -> Result
         clock: Clock::new(options.machine, options.trace),
         executed: 0,
         warnings: vec![],
-        scalar_acc: [0.0; 128],
-        vector_acc: [0.0; 128],
+        scalar_acc: [f32::from_bits(POISON_F); 128],
+        vector_acc: [f32::from_bits(POISON_F); 128],
         scratch: Default::default(),
         spare: vec![],
     };
@@ -141,7 +142,7 @@ impl<'a> Run<'a> {
                 Some(i) if slot.mem == Mem::Sbuf => {
                     let mut o = self.spare.swap_remove(i);
                     match &mut o.data {
-                        Data::F(v) => v.fill(f32::from_bits(super::value::POISON_F)),
+                        Data::F(v) => v.fill(f32::from_bits(POISON_F)),
                         Data::I(v) => v.fill(super::value::POISON_I),
                     }
                     Store { data: o.data, clean: false, state: vec![], row, parts }
@@ -266,7 +267,7 @@ impl<'a> Run<'a> {
                     let found = if step == 1 {
                         poison_f(&x[st as usize..st as usize + n]).err()
                     } else {
-                        (0..n).find(|&i| x[(st + i as i64 * step) as usize].to_bits() == super::value::POISON_F)
+                        (0..n).find(|&i| x[(st + i as i64 * step) as usize].to_bits() == POISON_F)
                     };
                     bad = bad.or(found.map(|i| seen + i));
                     seen += n;
@@ -572,7 +573,7 @@ fn copy(dst: &mut Store, src: &Store, dw: &mut Walk, sw: &mut Walk, d: &At, s: &
             (Data::F(o), Data::F(v)) => {
                 for i in 0..n {
                     let x = v[at(i)];
-                    if x.to_bits() == super::value::POISON_F {
+                    if x.to_bits() == POISON_F {
                         return Err(at(i));
                     }
                     o[(b + i as i64 * ds) as usize] = if convert { super::value::round(dt, x) } else { x };
@@ -590,7 +591,7 @@ fn copy(dst: &mut Store, src: &Store, dw: &mut Walk, sw: &mut Walk, d: &At, s: &
             (Data::I(o), Data::F(v)) => {
                 for i in 0..n {
                     let x = v[at(i)];
-                    if x.to_bits() == super::value::POISON_F {
+                    if x.to_bits() == POISON_F {
                         return Err(at(i));
                     }
                     o[(b + i as i64 * ds) as usize] = to_int(dt, x);

@@ -210,6 +210,26 @@ fn memory_that_nothing_wrote() {
         "uninitialised",
         "for i in range(2):\n    t = nl.ndarray((128, 512), dtype=nl.float32, buffer=nl.sbuf)\n    nisa.tensor_copy(dst=t[:, 256*i:256*i + 256], src=xt[:, 0:256])\n    nisa.tensor_copy(dst=xt[:, 0:256], src=t[:, 0:256])",
     );
+    // The accumulators: something is added to one, or one is read, before it was reset.
+    let sum = |cmd: &str| {
+        tile("r", "(128, 1)", "float32", "sbuf")
+            + &format!("nisa.activation(dst=xt, op=nl.square, data=xt, reduce_op=nl.add, reduce_res=r, reduce_cmd=nisa.reduce_cmd.{cmd})")
+    };
+    breaks("uninitialised", &sum("reduce"));
+    breaks("uninitialised", &sum("idle"));
+    runs(&sum("reset_reduce"));
+    let most = |cmd: &str| {
+        tile("m", "(128, 512)", "uint8", "sbuf")
+            + "nisa.memset(dst=m, value=1.0)\n"
+            + &format!("nisa.select_reduce(dst=xt, predicate=m, on_true=zt, on_false=0.0, reduce_cmd=nisa.reduce_cmd.{cmd})")
+    };
+    breaks("uninitialised", &most("reduce"));
+    runs(&most("reset_reduce"));
+    // Whatever bits a caller's NaN has, it was written.
+    let p = parse(&kernel("nisa.tensor_copy(dst=zt, src=xt)")).unwrap();
+    let nan = HbmTensor::new(F32, &[128, 512], [0xad, 0xde, 0xc0, 0x7f].repeat(128 * 512));
+    let b = HbmTensor::from_f32(BF16, &[128, 512], &vec![0.5; 128 * 512]);
+    simulate(&p, &[nan.clone(), nan, b], &Options::default()).unwrap();
     let p = parse("# NKI 0.6\n@nki.jit\ndef k(x):\n    # x: float32[4, 4]\n    out = nl.ndarray((4, 4), dtype=nl.float32, buffer=nl.shared_hbm)\n    nisa.dma_copy(dst=out[0:3, :], src=x[0:3, :])\n    return out\n").unwrap();
     let x = HbmTensor::from_f32(F32, &[4, 4], &[0.0; 16]);
     assert_eq!(simulate(&p, &[x], &Options::default()).unwrap_err().rule, "output-unwritten");

@@ -167,6 +167,11 @@ fn small_value(b: u8, man: u32, bias: i32) -> f32 {
     }
 }
 
+/// A caller's NaN may have any bits; it is never poison.
+fn given(x: f32) -> f32 {
+    if x.to_bits() == POISON_F { f32::NAN } else { x }
+}
+
 /// Elements from packed bytes. `None` for types the machine does not have or a length that is not a multiple.
 pub(crate) fn decode(bytes: &[u8], dtype: DType) -> Option<Data> {
     let size = dtype.bits() as usize / 8;
@@ -176,7 +181,7 @@ pub(crate) fn decode(bytes: &[u8], dtype: DType) -> Option<Data> {
     let two = || bytes.as_chunks::<2>().0.iter();
     let four = || bytes.as_chunks::<4>().0.iter();
     Some(match dtype {
-        DType::F32 | DType::TF32 => Data::F(four().map(|c| f32::from_le_bytes(*c)).collect()),
+        DType::F32 | DType::TF32 => Data::F(four().map(|c| given(f32::from_le_bytes(*c))).collect()),
         DType::BF16 => Data::F(two().map(|c| bf16::from_le_bytes(*c).to_f32()).collect()),
         DType::F16 => Data::F(two().map(|c| f16::from_le_bytes(*c).to_f32()).collect()),
         DType::F8E4M3 => Data::F(bytes.iter().map(|&b| small_value(b, 3, 7)).collect()),

@@ -269,6 +269,11 @@ impl Machine<'_> {
         let bytes = acc.bytes();
         for l in lanes(m) {
             let at = self.local_offset(addrs[l], bytes, l).map_err(at_lane(l))?;
+            if self.checks.uninit
+                && let Some(i) = w.local_written[at..at + bytes as usize].iter().position(|written| !written)
+            {
+                return Err(at_lane(l)(What::UninitialisedLocal { offset: addrs[l] + i as u64 }));
+            }
             let raw: [u8; 64] = std::array::from_fn(|i| if (i as u64) < bytes { w.local[at + i] } else { 0 });
             fetch(w, acc, 1 << l, &raw, &[0; 32]);
         }
@@ -315,6 +320,7 @@ impl Machine<'_> {
                     for l in lanes(m) {
                         let at = this.local_offset(addrs[l], bytes, l).map_err(at_lane(l))?;
                         w.local[at..at + n].copy_from_slice(&all[l * n..(l + 1) * n]);
+                        w.local_written[at..at + n].fill(true);
                     }
                     Ok(())
                 }

@@ -37,6 +37,8 @@ pub(super) struct Code {
     pub const32: Vec<(R, Const)>,
     pub const64: Vec<(R, Const)>,
     pub special: Vec<(R, Special)>,
+    /// Predicates that hold the lanes that wrote a register: none, at the start.
+    pub written: Vec<R>,
     /// Smallest store to shared and to global memory, at most 4 bytes.
     pub shared_granule: usize,
     pub global_granule: usize,
@@ -209,6 +211,7 @@ pub(super) fn decode(f: &Func, symbols: &HashMap<String, Place>) -> Res<Code> {
             n32: alloc.n32 as usize,
             n64: alloc.n64 as usize,
             np: alloc.np as usize,
+            written: alloc.regs.values().filter_map(|r| r.written).collect(),
             shared_granule: 4,
             global_granule: 4,
             ..Code::default()
@@ -236,7 +239,12 @@ pub(super) fn decode(f: &Func, symbols: &HashMap<String, Place>) -> Res<Code> {
         if tahoma_machine::ptx::find(base).is_none() {
             return Err(unsupported(s, ""));
         }
+        let (defs, uses) = regs::operands(s);
+        if let Some((_, p)) = &s.guard {
+            d.check_written(&[p]);
+        }
         let first = d.code.insts.len();
+        d.check_written(&uses);
         d.statement(base, &mut mods, &s.args).map_err(|e| match e.1.strip_prefix('\u{1}') {
             Some(why) => unsupported(s, why),
             None => At(s.line, format!("{} in '{}'", e.1, s.mnemonic)),
@@ -244,6 +252,11 @@ pub(super) fn decode(f: &Func, symbols: &HashMap<String, Place>) -> Res<Code> {
         if !mods.items.is_empty() {
             let rest = mods.items.join("', '.");
             return Err(unsupported(s, &format!("modifier '.{rest}'")));
+        }
+        for r in defs {
+            if let Some(w) = d.alloc.regs.get(r).and_then(|r| r.written) {
+                d.push(Op::MarkWritten(w), Class::Alu);
+            }
         }
         for i in &mut d.code.insts[first..] {
             (i.guard, i.guard_flip) = guard;
@@ -272,6 +285,15 @@ pub(super) fn no<T>(why: &str) -> Res<T> {
 impl Decoder<'_> {
     pub(super) fn push(&mut self, op: Op, class: Class) {
         self.code.insts.push(Inst { guard: 0, guard_flip: 0, class, op });
+    }
+
+    /// Makes a read of those of the registers that may hold nothing yet a fault.
+    fn check_written(&mut self, names: &[&str]) {
+        for n in names {
+            if let Some(w) = self.alloc.regs.get(*n).and_then(|r| r.written) {
+                self.push(Op::CheckWritten(w, (*n).into()), Class::Alu);
+            }
+        }
     }
 
     fn alu(&mut self, op: Op) -> Res<()> {
@@ -740,10 +762,18 @@ impl Decoder<'_> {
         let Some((d, s)) = args.split_first().filter(|(_, s)| s.len() == op.sources()) else {
             return self.fail("wrong number of operands");
         };
+        let mut r = [0; 4];
+        // f32 from 16-bit operands, all but the last: sm_100 and up.
+        if let (&["f32", half @ ("f16" | "bf16")], F::Add | F::Sub | F::Fma) = (&m.types[..], op) {
+            r[0] = self.d32(d)?;
+            for (i, a) in s.iter().enumerate() {
+                r[i + 1] = if i + 1 < s.len() { self.widened(half, a)? } else { self.s32(a)? };
+            }
+            return self.alu(Op::F32(op, mode, r));
+        }
         if m.types.len() > 1 {
             return no("mixed operand types");
         }
-        let mut r = [0; 4];
         let wide = matches!(ty, "f64" | "f32x2");
         r[0] = if wide { self.d64(d)? } else { self.d32(d)? };
         for (i, a) in s.iter().enumerate() {
@@ -768,6 +798,29 @@ impl Decoder<'_> {
             _ => return no("its type"),
         };
         self.alu(op)
+    }
+
+    /// A 16-bit float as f32, in a register of its own.
+    fn widened(&mut self, half: &str, a: &Arg) -> Res<R> {
+        let d = self.code.n32 as R;
+        self.code.n32 += 1;
+        let from = if half == "bf16" { Ty::Bf16 } else { Ty::F16 };
+        let a = self.s32(a)?;
+        let plain = Cvt {
+            to: Ty::F32,
+            from,
+            mode: Mode::PLAIN,
+            integral: false,
+            satfinite: false,
+            relu: false,
+            d,
+            a,
+            b: 0,
+            pack: false,
+            dst_bits: 32,
+        };
+        self.alu(Op::Cvt(Box::new(plain)))?;
+        Ok(d)
     }
 
     fn arithmetic(&mut self, base: &str, m: &mut Mods<'_>, args: &[Arg]) -> Res<()> {

@@ -79,6 +79,16 @@ pub enum What {
         /// First such byte.
         offset: u64,
     },
+    /// Read of local bytes that the thread never wrote.
+    UninitialisedLocal {
+        /// First such byte.
+        offset: u64,
+    },
+    /// Read of a register that the thread never wrote.
+    UninitialisedRegister {
+        /// Its name, with the percent sign.
+        name: String,
+    },
     /// Two threads of a block touch the same shared bytes, one writes, and no barrier is between.
     SharedRace {
         /// Where.
@@ -166,6 +176,12 @@ impl fmt::Display for What {
             Self::UninitialisedShared { offset } => {
                 write!(f, "read of uninitialised shared memory: byte {offset}")
             }
+            Self::UninitialisedLocal { offset } => {
+                write!(f, "read of uninitialised local memory: byte {offset}")
+            }
+            Self::UninitialisedRegister { name } => {
+                write!(f, "read of register '{name}', which the thread never wrote")
+            }
             Self::SharedRace { place, other, thread, first_writes, second_writes } => {
                 let act = |w: &bool| if *w { "writes" } else { "reads" };
                 let other = match other {
@@ -206,7 +222,7 @@ impl fmt::Display for What {
 }
 
 /// A kernel's run stopped: what, where in the text, and which thread.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Fault {
     /// Kernel name.
     pub kernel: String,
@@ -238,5 +254,3 @@ impl fmt::Display for Fault {
         Ok(())
     }
 }
-
-impl std::error::Error for Fault {}

@@ -354,6 +354,10 @@ pub(super) struct Mma {
 #[derive(Clone, Debug)]
 pub(super) enum Op {
     Nop,
+    /// The lanes that run this have written the register whose predicate this is.
+    MarkWritten(R),
+    /// A fault in lanes that have not written the register of this name.
+    CheckWritten(R, Box<str>),
     Mov32(R, R),
     Mov64(R, R),
     MovPred(Bool, [R; 3]),

@@ -40,7 +40,7 @@ impl Arg {
 pub struct Options {
     /// Races in shared memory, and between blocks in global memory.
     pub races: bool,
-    /// Reads of memory that nothing wrote. When off, such bytes read as zero or as left by another block.
+    /// Reads of memory and registers that nothing wrote. When off, they read as zero or as left by another block.
     pub uninitialised: bool,
     /// Warp instructions after which the launch is a runaway.
     pub budget: u64,
@@ -189,6 +189,9 @@ pub fn launch(
         for w in &mut team {
             let lanes = (threads - w.index * 32).min(32);
             w.restart(u32::MAX >> (32 - lanes));
+            for p in &k.code.written {
+                w.regs.p[*p as usize] = if opts.uninitialised { 0 } else { u32::MAX };
+            }
             for (r, s) in &k.code.special {
                 if let Special::Ctaid(axis) = s {
                     w.regs.r32[*r as usize] = [at[usize::from(*axis)]; 32];

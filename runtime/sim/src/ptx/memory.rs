@@ -7,7 +7,6 @@
 use super::fault::What;
 use super::parse::Var;
 use std::collections::HashMap;
-use std::fmt;
 
 /// First address handed out; far above the shared, local and parameter windows.
 const BASE: u64 = 0x7000_0000_0000;
@@ -15,14 +14,16 @@ const BASE: u64 = 0x7000_0000_0000;
 const RED_ZONE: u64 = 4096;
 
 /// A host-side request that device memory refuses.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MemoryError {
     /// The allocation does not fit this process.
+    #[error("cannot allocate {bytes} bytes of emulated memory")]
     OutOfMemory {
         /// Bytes asked for.
         bytes: u64,
     },
     /// No buffer holds all of `[address, address + bytes)`.
+    #[error("no buffer holds the {bytes} bytes at {address:#x}")]
     OutOfBounds {
         /// First address asked for.
         address: u64,
@@ -30,6 +31,7 @@ pub enum MemoryError {
         bytes: u64,
     },
     /// The bytes were never written.
+    #[error("byte {offset} of buffer '{buffer}' was never written")]
     Uninitialised {
         /// Name given to [`Memory::alloc`].
         buffer: String,
@@ -37,22 +39,6 @@ pub enum MemoryError {
         offset: u64,
     },
 }
-
-impl fmt::Display for MemoryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OutOfMemory { bytes } => write!(f, "cannot allocate {bytes} bytes of emulated memory"),
-            Self::OutOfBounds { address, bytes } => {
-                write!(f, "no buffer holds the {bytes} bytes at {address:#x}")
-            }
-            Self::Uninitialised { buffer, offset } => {
-                write!(f, "byte {offset} of buffer '{buffer}' was never written")
-            }
-        }
-    }
-}
-
-impl std::error::Error for MemoryError {}
 
 #[derive(Clone, Debug)]
 pub(super) struct Buffer {

@@ -11,7 +11,7 @@
 //! * Results are those of the PTX ISA. Where the ISA leaves freedom: `.approx` operations round an f64
 //!   result once (a device may differ within the ISA's error bound); `mma` sums in f32 over ascending k;
 //!   a division by zero gives all ones.
-//! * Out-of-bounds, misaligned and uninitialised accesses, races in shared memory and between blocks,
+//! * Out-of-bounds, misaligned and uninitialised accesses (of registers, local, shared and global memory), races in shared memory and between blocks,
 //!   barriers that cannot complete and runaways are [`Fault`]s. Races between threads of one block
 //!   through global memory are not looked for.
 //! * Memory is sequentially consistent: fences order nothing that is not ordered already.

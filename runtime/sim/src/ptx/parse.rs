@@ -4,10 +4,9 @@
 //! Comments go, debug directives are skipped, and every token keeps its line so that an error or a
 //! fault can show the text it speaks of.
 
-use std::fmt;
-
 /// Why a module could not be read, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}\n  --> {file}:{line}\n   | {text}")]
 pub struct PtxError {
     /// File name given to [`super::Module::parse`].
     pub file: String,
@@ -18,14 +17,6 @@ pub struct PtxError {
     /// What is wrong and, where known, what would do.
     pub message: String,
 }
-
-impl fmt::Display for PtxError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\n  --> {}:{}\n   | {}", self.message, self.file, self.line, self.text)
-    }
-}
-
-impl std::error::Error for PtxError {}
 
 /// A message with its line, before the file and the text are known.
 pub(super) struct At(pub u32, pub String);

@@ -21,6 +21,8 @@ pub(super) struct Reg {
     /// Declared width: 16, 32 or 64; 1 for predicates.
     pub bits: u32,
     pub at: u32,
+    /// Of a register that some path reads before it writes it: the predicate that holds the lanes that wrote it.
+    pub written: Option<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -72,13 +74,19 @@ fn names<'a>(a: &'a Arg, out: &mut Vec<&'a str>) {
     }
 }
 
-fn defs_and_uses(s: &Stmt) -> (Vec<&str>, Vec<&str>) {
+/// The registers that a statement writes and reads, its guard not counted.
+pub(super) fn operands(s: &Stmt) -> (Vec<&str>, Vec<&str>) {
     let (mut defs, mut uses) = (Vec::new(), Vec::new());
     let base = s.mnemonic.split('.').next().unwrap_or("");
     let dest = !has_no_destination(base);
     for (i, a) in s.args.iter().enumerate() {
         names(a, if dest && i == 0 { &mut defs } else { &mut uses });
     }
+    (defs, uses)
+}
+
+fn defs_and_uses(s: &Stmt) -> (Vec<&str>, Vec<&str>) {
+    let (defs, mut uses) = operands(s);
     if let Some((_, p)) = &s.guard {
         uses.push(p);
         // A guarded write keeps the old value elsewhere.
@@ -146,7 +154,7 @@ pub(super) fn allocate<'a>(f: &'a Func) -> Res<Allocation> {
         code.push((d, u));
     }
 
-    let intervals = live_intervals(f, &code, order.len());
+    let (intervals, at_entry) = live_intervals(f, &code, order.len());
     let mut by_start: Vec<usize> = (0..order.len()).collect();
     by_start.sort_by_key(|i| (intervals[*i].0, *i));
     // Predicate 0 is the constant true; register 0 of each file absorbs unused operands.
@@ -173,18 +181,24 @@ pub(super) fn allocate<'a>(f: &'a Func) -> Res<Allocation> {
             next[k] - 1
         });
         active[k].push(std::cmp::Reverse((end, at)));
-        out.regs.insert(name.to_owned(), Reg { class, bits, at });
+        out.regs.insert(name.to_owned(), Reg { class, bits, at, written: None });
+    }
+    for (_, (name, _)) in order.iter().enumerate().filter(|(i, _)| at_entry[i / 64] >> (i % 64) & 1 == 1) {
+        if let Some(r) = out.regs.get_mut(*name) {
+            r.written = Some(next[0]);
+            next[0] += 1;
+        }
     }
     [out.np, out.n32, out.n64] = next;
     Ok(out)
 }
 
-/// First and last statement at which each register is live.
-fn live_intervals(f: &Func, code: &[(Vec<usize>, Vec<usize>)], n: usize) -> Vec<(usize, usize)> {
+/// First and last statement at which each register is live, and the set of those live at the entry.
+fn live_intervals(f: &Func, code: &[(Vec<usize>, Vec<usize>)], n: usize) -> (Vec<(usize, usize)>, Vec<u64>) {
     let mut span = vec![(usize::MAX, 0usize); n];
     let len = f.stmts.len();
     if len == 0 {
-        return span;
+        return (span, vec![0; n.div_ceil(64)]);
     }
     let labels: HashMap<&str, usize> = f.labels.iter().map(|(l, i)| (l.as_str(), *i)).collect();
     let is_jump = |s: &Stmt| {
@@ -293,5 +307,5 @@ fn live_intervals(f: &Func, code: &[(Vec<usize>, Vec<usize>)], n: usize) -> Vec<
             }
         }
     }
-    span
+    (span, live_in.swap_remove(0))
 }

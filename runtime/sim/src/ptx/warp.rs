@@ -56,6 +56,8 @@ pub(super) struct Warp {
     pub index: u32,
     pub regs: Regs,
     pub local: Vec<u8>,
+    /// Which bytes of `local` were written.
+    pub local_written: Vec<bool>,
     /// Lanes that have not exited.
     pub live: u32,
     pub pc: u32,
@@ -99,6 +101,7 @@ impl Warp {
             index,
             regs: Regs { r32: vec![[0; 32]; code.n32], r64: vec![[0; 32]; code.n64], p },
             local: vec![0; local_bytes * 32],
+            local_written: vec![false; local_bytes * 32],
             live: 0,
             pc: 0,
             mask: 0,
@@ -121,6 +124,7 @@ impl Warp {
         self.pending.clear();
         self.committed = [0; 32];
         self.local.fill(0);
+        self.local_written.fill(false);
     }
 
     /// Linear index in the block of lane `l`.
@@ -230,6 +234,14 @@ impl Machine<'_> {
         let r = &mut w.regs;
         match op {
             Op::Nop => {}
+            Op::MarkWritten(p) => r.p[*p as usize] |= m,
+            Op::CheckWritten(p, name) => {
+                let missing = m & !r.p[*p as usize];
+                if missing != 0 {
+                    let what = What::UninitialisedRegister { name: name.to_string() };
+                    return Err(Box::new(LaneFault { lane: Some(missing.trailing_zeros() as usize), what }));
+                }
+            }
             Op::Mov32(d, a) => r.mov32(*d, *a, m),
             Op::Mov64(d, a) => r.mov64(*d, *a, m),
             Op::MovPred(o, a) => r.pred(*o, *a, m),

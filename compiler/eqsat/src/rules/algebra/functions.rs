@@ -9,6 +9,12 @@ fn alike(m: &mut Match) -> Option<bool> {
     Some(m.dims("x")? == m.dims("y")? && float(m, "x")?)
 }
 
+/// e^(x + y) has the digits of eˣ·eʸ: the sum of exponents rounds away none that they have, or is small.
+fn exponents_join(m: &mut Match) -> Option<bool> {
+    let few = |v: &str| Some(m.rounded(v)? || m.span(v)?.most <= 2);
+    Some(few("x")? && few("y")? && m.dims("x")? == m.dims("y")? && m.ty("x")?.dtype.is_float())
+}
+
 /// One number, or the shape of what it meets; the other is neither fixed nor widened.
 fn power(m: &mut Match, value: f64) -> Option<bool> {
     Some(neutral(m, value)? && float(m, "x")?)
@@ -56,6 +62,12 @@ fn two(s: &mut Sample) {
     let d = s.dims(2);
     s.input("x", &d);
     s.input("y", &d);
+}
+
+fn two_rounded(s: &mut Sample) {
+    let d = s.dims(2);
+    s.computed("x", "mul", &d);
+    s.computed("y", "mul", &d);
 }
 
 fn nested_select(s: &mut Sample) {
@@ -239,18 +251,18 @@ pub(in super::super) static RULES: &[Rule] = &[
         class: Reassociate,
         lhs: "(mul (exp ?x) (exp ?y))",
         rhs: "(exp (add ?x ?y))",
-        when: Some(alike),
-        doc: "eˣ·eʸ = eˣ⁺ʸ: one exponential.",
-        sample: two,
+        when: Some(exponents_join),
+        doc: "eˣ·eʸ = eˣ⁺ʸ: one exponential. (Of exponents that are exact and large, the sum would round digits away.)",
+        sample: two_rounded,
     },
     Rule {
         name: "quotient-of-exps",
         class: Reassociate,
         lhs: "(div (exp ?x) (exp ?y))",
         rhs: "(exp (sub ?x ?y))",
-        when: Some(alike),
-        doc: "eˣ/eʸ = eˣ⁻ʸ.",
-        sample: two,
+        when: Some(exponents_join),
+        doc: "eˣ/eʸ = eˣ⁻ʸ, under the same condition.",
+        sample: two_rounded,
     },
     Rule {
         name: "log-of-exp",
@@ -299,10 +311,11 @@ pub(in super::super) static RULES: &[Rule] = &[
         class: Reassociate,
         lhs: "(pow ?x ?c)",
         rhs: "(rsqrt ?x)",
-        when: Some(|m| power(m, -0.5)),
-        doc: "x^−½ = 1/√x. (They differ at −0 and −∞ alone.)",
+        when: Some(|m| Some(power(m, -0.5)? && m.non_negative("x")?)),
+        doc: "x^−½ = 1/√x where no x is negative. (They differ at −0 and −∞.)",
         sample: |s| {
-            one(s);
+            let d = s.dims(2);
+            s.computed("x", "exp", &d);
             s.constant("c", &[], -0.5);
         },
     },

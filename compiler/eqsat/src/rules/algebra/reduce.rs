@@ -9,6 +9,15 @@ fn repeats_reduced(m: &mut Match) -> Option<bool> {
     Some(m.bool("k")? && m.dims("x")? == m.root_dims()?)
 }
 
+/// The mean of integers truncates, and their sum wraps.
+fn repeats_averaged(m: &mut Match) -> Option<bool> {
+    Some(m.ty("x")?.dtype.is_float() && repeats_reduced(m)?)
+}
+
+fn averaged_together(m: &mut Match) -> Option<bool> {
+    Some(m.ty("x")?.dtype.is_float() && together(m)?)
+}
+
 /// The same, with the number of elements summed.
 fn repeats_counted(m: &mut Match) -> Option<bool> {
     let s = m.ints("s")?;
@@ -104,7 +113,7 @@ pub(in super::super) static RULES: &[Rule] = &[
         class: Reassociate,
         lhs: "(reduce_mean (broadcast ?x ?s) ?a ?k)",
         rhs: "?x",
-        when: Some(repeats_reduced),
+        when: Some(repeats_averaged),
         doc: "The mean of equal numbers is the number.",
         sample: repeated,
     },
@@ -182,7 +191,7 @@ pub(in super::super) static RULES: &[Rule] = &[
         class: Reassociate,
         lhs: "(reduce_mean (reduce_mean ?x ?a ?k) ?b ?k)",
         rhs: "(reduce_mean ?x ?c ?k)",
-        when: Some(together),
+        when: Some(averaged_together),
         doc: "Rows are equally long, so the mean of their means is the mean of all.",
         sample: nested,
     },

@@ -1,7 +1,7 @@
 //! Activations as frameworks write them out.
 
 use super::super::{Match, Rule};
-use super::{is, small, with_constants};
+use super::{is, rounded_with, small, with_constants};
 use tahoma_core::Tensor;
 use tahoma_core::artifact::Numerics::Reassociate;
 
@@ -30,14 +30,14 @@ fn hard_sigmoid(m: &mut Match, cut: f64) -> Option<bool> {
     let bounds = m.uniform("zero")? == 0.0 && is(m, "top", cut);
     m.bind("k", a / cut);
     m.bind("c", b / cut);
-    Some(bounds && small(m, &["a", "b", "zero", "top"])?)
+    Some(bounds && small(m, &["a", "b", "zero", "top"])? && m.ty("x")?.dtype.is_float())
 }
 
 fn hard_six(m: &mut Match) -> Option<bool> {
     let values = is(m, "three", 3.0) && m.uniform("zero")? == 0.0 && is(m, "six", 6.0) && is(m, "sixth", 1.0 / 6.0);
     m.bind("k", 1.0 / 6.0);
     m.bind("c", 0.5);
-    Some(values && small(m, &["three", "zero", "six", "sixth"])?)
+    Some(values && small(m, &["three", "zero", "six", "sixth"])? && m.rounded("x")?)
 }
 
 fn leak(m: &mut Match) -> Option<bool> {
@@ -55,7 +55,7 @@ fn gelu_tanh_sample(s: &mut super::super::Sample) {
 }
 
 fn six_sample(s: &mut super::super::Sample) {
-    with_constants(s, &[("three", 3.0), ("zero", 0.0), ("six", 6.0), ("sixth", 1.0 / 6.0)]);
+    rounded_with(s, &[("three", 3.0), ("zero", 0.0), ("six", 6.0), ("sixth", 1.0 / 6.0)]);
 }
 
 pub(in super::super) static RULES: &[Rule] = &[

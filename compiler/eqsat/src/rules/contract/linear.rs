@@ -34,6 +34,11 @@ fn plain_along_k(m: &mut Match) -> Option<bool> {
     Some(!arithmetic && along_k(m, "c")? && m.broadcast("x", "c")? == m.dims("x")?)
 }
 
+/// The same for a bias that x·W and c·W do not cancel for: x has been rounded.
+fn bias_along_k(m: &mut Match) -> Option<bool> {
+    Some(m.rounded("x")? && plain_along_k(m)?)
+}
+
 /// A norm along the last axis whose gain is not yet 1: gain and bias of ones and zeros instead.
 fn gain_along_k(m: &mut Match) -> Option<bool> {
     let last = m.rank("x")? as i64 - 1;
@@ -69,7 +74,7 @@ fn per_input_channel(m: &mut Match) -> Option<bool> {
 
 /// The same for a bias, which padding would not get: nothing may be padded.
 fn bias_of_channels(m: &mut Match) -> Option<bool> {
-    if m.ints("p")?.iter().any(|&p| p != 0) || !per_input_channel(m)? {
+    if m.ints("p")?.iter().any(|&p| p != 0) || !m.rounded("x")? || !per_input_channel(m)? {
         return Some(false);
     }
     let w = m.dims("w")?;
@@ -159,10 +164,13 @@ pub(in super::super) static RULES: &[Rule] = &[
         class: Reassociate,
         lhs: "(matmul (add ?x ?c) ?w)",
         rhs: "(add (matmul ?x ?w) (matmul ?c ?w))",
-        when: Some(plain_along_k),
-        doc: "(x + c)·W = x·W + c·W: the bias becomes one of the product, a recipe.",
+        when: Some(bias_along_k),
+        doc: "(x + c)·W = x·W + c·W: the bias becomes one of the product, a recipe. (Not where x is exact: x·W and c·W may cancel.)",
         sample: |s| {
             let k = product(s);
+            if let Some(d) = s.shape("x") {
+                s.computed("x", "tanh", &d);
+            }
             s.weight("c", &[k]);
         },
     },
@@ -199,9 +207,12 @@ pub(in super::super) static RULES: &[Rule] = &[
         lhs: "(conv (add ?x ?c) ?w ?s ?p ?d ?g)",
         rhs: "(add (conv ?x ?w ?s ?p ?d ?g) (reshape (reduce_sum (mul ?w (reshape ?c ?f)) ?a ?t) ?h))",
         when: Some(bias_of_channels),
-        doc: "Without padding every output sees the same Σ w[o, i]·c[i]: a bias, and a recipe.",
+        doc: "Without padding every output sees the same Σ w[o, i]·c[i]: a bias, and a recipe. (Not where x is exact.)",
         sample: |s| {
             plain_conv(s);
+            if let Some(d) = s.shape("x") {
+                s.computed("x", "mul", &d);
+            }
             s.attr("p", vec![0; 4]);
         },
     },

@@ -107,7 +107,10 @@ pub(super) fn silu(cx: &mut Context, x: V, alpha: f64) -> R<V> {
 /// `swish(a) * b`
 fn swiglu(cx: &mut Context) -> R<V> {
     let (a, b) = (cx.input(0)?, cx.input(1)?);
-    if cx.shape(a) != cx.shape(b) {
+    let (of_a, of_b) = (cx.shape(a).0, cx.shape(b).0);
+    // Extents that are not numbers yet may turn out equal.
+    let differ = |(p, q): (&Dim, &Dim)| p.known().zip(q.known()).is_some_and(|(p, q)| p != q);
+    if of_a.len() != of_b.len() || of_a.iter().zip(&of_b).any(differ) {
         return Err(tahoma_core::OpError::shape("gate and value must have one shape").mark(1, "must have the shape of A"));
     }
     let alpha = cx.attrs.float("alpha").unwrap_or(1.0);
@@ -151,13 +154,13 @@ fn softmax_axis(cx: &mut Context) -> R<V> {
 
 fn along(cx: &mut Context, x: V, axis: usize) -> R<V> {
     match cx.schema.name {
-        "Softmax" => softmax(cx, x, axis),
+        "Softmax" => cx.op("softmax", &[x], attrs! {"axis": axis as i64}),
         "LogSoftmax" => cx.op("log_softmax", &[x], attrs! {"axis": axis as i64}),
         _ => hardmax(cx, x, axis),
     }
 }
 
-/// ONNX defines softmax by its steps, so 16-bit floats round at each; `ml.softmax` widens them and rounds once.
+/// The softmax of Attention, which ONNX defines by its steps: 16-bit floats round at each; `ml.softmax` widens them and rounds once.
 pub(super) fn softmax(cx: &mut Context, x: V, axis: usize) -> R<V> {
     if !matches!(cx.dtype(x), DType::F16 | DType::BF16) {
         return cx.op("softmax", &[x], attrs! {"axis": axis as i64});

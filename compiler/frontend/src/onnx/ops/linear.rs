@@ -46,6 +46,11 @@ fn inner_extents(cx: &mut Context, a: V, b: V) -> R<()> {
 
 /// `alpha * A' B' + beta * C`
 pub(super) fn gemm(cx: &mut Context) -> R<V> {
+    // A product that alpha scales down need not fit 16 bits before.
+    if cx.attrs.float("alpha").is_some_and(|a| a != 1.0) { cx.one_in_f32(scaled_product) } else { scaled_product(cx) }
+}
+
+fn scaled_product(cx: &mut Context) -> R<V> {
     let (mut a, mut b) = (cx.input(0)?, cx.input(1)?);
     for (i, v) in [a, b].into_iter().enumerate() {
         if cx.rank(v) != 2 {
@@ -101,6 +106,15 @@ fn matmul_integer(cx: &mut Context) -> R<V> {
 
 /// Einsum: operands aligned to one list of labels, multiplied and summed; two operands without a diagonal become one matrix product.
 pub(super) fn einsum(cx: &mut Context) -> R<V> {
+    let equation = cx.attrs.str("equation").unwrap_or_default();
+    let (left, right) = equation.split_once("->").unwrap_or((equation, equation));
+    let terms: Vec<&str> = left.split(',').collect();
+    // A sum before a product, or a product of a product, is no one contraction.
+    let alone = |c: char| c.is_alphabetic() && !right.contains(c) && terms.iter().filter(|t| t.contains(c)).count() == 1;
+    if terms.len() > 2 || terms.len() == 2 && left.chars().any(alone) { cx.one_in_f32(summed_products) } else { summed_products(cx) }
+}
+
+fn summed_products(cx: &mut Context) -> R<V> {
     let equation: String = cx.attrs.str("equation").unwrap_or_default().chars().filter(|c| !c.is_whitespace()).collect();
     let (left, right) = match equation.split_once("->") {
         Some((l, r)) => (l.to_string(), Some(r.to_string())),

@@ -4,7 +4,8 @@ use super::{Row, many, one};
 use crate::onnx::context::{Context, R, V, attrs};
 use tahoma_core::{DType, OpError};
 
-pub(super) static ROWS: &[Row] = &[one("NegativeLogLikelihoodLoss", 12, nll), many("SoftmaxCrossEntropyLoss", 12, cross_entropy)];
+pub(super) static ROWS: &[Row] =
+    &[one("NegativeLogLikelihoodLoss", 12, nll).in_f32(&[0]), many("SoftmaxCrossEntropyLoss", 12, cross_entropy).in_f32(&[0, 0])];
 
 fn nll(cx: &mut Context) -> R<V> {
     let x = cx.input(0)?;

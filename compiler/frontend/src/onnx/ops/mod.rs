@@ -42,6 +42,9 @@ pub(super) struct Row {
     pub(super) name: &'static str,
     pub(super) since: i64,
     pub(super) import: Import,
+    /// Whether 16-bit floats are widened to f32 for the whole operator; result `k` is then rounded, once, to the type of operand
+    /// `in_f32[k]`.
+    pub(super) in_f32: Option<&'static [usize]>,
 }
 
 /// How a node becomes `ml` ops, by what it gives.
@@ -55,7 +58,12 @@ pub(super) enum Import {
 
 impl Row {
     pub(super) const fn new(name: &'static str, since: i64, import: Import) -> Row {
-        Row { domain: "", name, since, import }
+        Row { domain: "", name, since, import, in_f32: None }
+    }
+    /// Sums, products and powers of 16-bit floats overflow, or lose their digits, long before the result does: an operator that makes
+    /// several steps of them says so here, and no step of its importer rounds to 16 bits.
+    const fn in_f32(self, results: &'static [usize]) -> Row {
+        Row { in_f32: Some(results), ..self }
     }
     pub(super) const fn of(self, domain: &'static str) -> Row {
         Row { domain, ..self }

@@ -10,9 +10,9 @@ pub(super) static ROWS: &[Row] = &[
     many("LayerNormalization", 17, layer),
     one("GroupNormalization", 18, group),
     one("RMSNormalization", 23, rms),
-    one("LpNormalization", 1, lp),
-    one("MeanVarianceNormalization", 9, mean_variance),
-    one("LRN", 1, lrn),
+    one("LpNormalization", 1, lp).in_f32(&[0]),
+    one("MeanVarianceNormalization", 9, mean_variance).in_f32(&[0]),
+    one("LRN", 1, lrn).in_f32(&[0]),
 ];
 
 fn batch(cx: &mut Context) -> R<Vec<V>> {
@@ -34,7 +34,12 @@ fn batch(cx: &mut Context) -> R<Vec<V>> {
     if since < 14 {
         return Err(cx.unsupported("BatchNormalization in training mode below operator set 14"));
     }
-    let [x, scale, bias, mean, var] = v[..] else { return Err(OpError::new("E0202", "needs 5 operands")) };
+    cx.in_f32(&[0, 3, 4], |cx| batch_training(cx, epsilon))
+}
+
+/// The batch's own mean and variance, and the running ones blended with them.
+fn batch_training(cx: &mut Context, epsilon: f64) -> R<Vec<V>> {
+    let [x, scale, bias, mean, var] = [cx.input(0)?, cx.input(1)?, cx.input(2)?, cx.input(3)?, cx.input(4)?];
     let axes: Vec<usize> = (0..cx.rank(x)).filter(|&a| a != 1).collect();
     let own_mean = cx.reduce("reduce_mean", x, &axes, true)?;
     let d = cx.sub(x, own_mean)?;
@@ -95,16 +100,19 @@ fn layer(cx: &mut Context) -> R<Vec<V>> {
     let y = if cx.rank(scale) == tail && cx.rank(bias) == tail {
         cx.op("layer_norm", &[x, scale, bias], attrs! {"axis": axis as i64, "epsilon": epsilon})?
     } else {
-        let (mean, inv) = statistics(cx, x, axis, epsilon)?;
-        let d = cx.sub(x, mean)?;
+        let (from, kept) = (cx.dtype(x), stash(cx));
+        let wide = cx.cast(x, kept)?;
+        let (mean, inv) = statistics(cx, wide, axis, epsilon)?;
+        let d = cx.sub(wide, mean)?;
         let n = cx.mul(d, inv)?;
+        let n = cx.cast(n, from)?;
         let n = cx.mul(n, scale)?;
         cx.add(n, bias)?
     };
     let mut out = vec![y];
     if cx.wants(1) || cx.wants(2) {
-        let dtype = stash(cx);
-        let wide = cx.cast(x, dtype)?;
+        let kept = stash(cx);
+        let wide = cx.cast(x, kept)?;
         let (mean, inv) = statistics(cx, wide, axis, epsilon)?;
         out.extend([mean, inv]);
     }
@@ -189,12 +197,11 @@ fn mean_variance(cx: &mut Context) -> R<V> {
     let axes = cx.attrs.ints("axes").map_or_else(|| vec![0, 2, 3], <[i64]>::to_vec);
     let axes = cx.axes(&axes, cx.rank(x))?;
     let mean = cx.reduce("reduce_mean", x, &axes, true)?;
-    let square = cx.mul(x, x)?;
-    let of_squares = cx.reduce("reduce_mean", square, &axes, true)?;
-    let mean_square = cx.mul(mean, mean)?;
-    let var = cx.sub(of_squares, mean_square)?;
-    let dev = cx.f("sqrt", &[var])?;
     let d = cx.sub(x, mean)?;
+    // ONNX writes E[x²] − E[x]², which is the same number and loses all digits, or turns negative, where the mean is large.
+    let square = cx.mul(d, d)?;
+    let var = cx.reduce("reduce_mean", square, &axes, true)?;
+    let dev = cx.f("sqrt", &[var])?;
     let tiny = cx.like(1e-9, dev)?;
     let dev = cx.add(dev, tiny)?;
     cx.div(d, dev)

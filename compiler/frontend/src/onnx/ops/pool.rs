@@ -7,11 +7,11 @@ use tahoma_core::{DType, OpError, Tensor};
 
 pub(super) static ROWS: &[Row] = &[
     many("MaxPool", 1, max_pool),
-    one("AveragePool", 1, average_pool),
-    one("LpPool", 1, lp_pool),
+    one("AveragePool", 1, average_pool).in_f32(&[0]),
+    one("LpPool", 1, lp_pool).in_f32(&[0]),
     one("GlobalAveragePool", 1, global),
     one("GlobalMaxPool", 1, global),
-    one("GlobalLpPool", 1, global),
+    one("GlobalLpPool", 1, global).in_f32(&[0]),
     one("MaxUnpool", 9, max_unpool),
 ];
 

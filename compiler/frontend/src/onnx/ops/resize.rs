@@ -43,6 +43,8 @@ enum Nearest {
     PreferCeil,
     Floor,
     Ceil,
+    /// Of operator set 10, which does not say: down to grow, up to shrink, as ONNX Runtime and the cases of that time have it.
+    Old,
 }
 
 /// One axis: extent before and after, scale, region of interest.
@@ -66,7 +68,7 @@ fn old_form(cx: &Context) -> R<Form> {
     Ok(Form {
         mode: named("mode", cx.attrs.str("mode").unwrap_or("nearest"), MODES)?,
         coordinates: Coordinates::Asymmetric,
-        nearest: Nearest::Floor,
+        nearest: Nearest::Old,
         cubic_a: -0.75,
         exclude_outside: false,
         antialias: false,
@@ -84,7 +86,8 @@ fn by_scales(cx: &mut Context, scales: &[f64], form: Form) -> R<V> {
 }
 
 fn scaled(from: usize, scale: f64) -> R<Axis> {
-    let to = (from as f64 * scale).floor();
+    // In f32, as shape inference and exporters compute it: 10 · 0.7 is 7, and 6.9999999 in f64.
+    let to = (from as f32 * scale as f32).floor() as f64;
     if !(scale > 0.0 && to < (1u64 << 32) as f64) {
         return Err(OpError::attr(format!("scale {scale} is not usable")));
     }
@@ -193,19 +196,22 @@ fn resize(cx: &mut Context) -> R<V> {
 }
 
 /// Place in the source of result `i`; `None` outside the region (crop and resize).
+///
+/// The length of the result is the integer one, as ONNX Runtime and PyTorch have it; the reference of ONNX, and with it the cases
+/// `test_resize_downsample_scales_*_align_corners` of the suite, has `scale · from` (onnx/onnx#4726).
 fn source(i: usize, axis: &Axis, c: Coordinates) -> Option<f64> {
-    let (i, from, out) = (i as f64, axis.from as f64, axis.scale * axis.from as f64);
+    let (i, from, out) = (i as f64, axis.from as f64, axis.to as f64);
     Some(match c {
         Coordinates::HalfPixel => (i + 0.5) / axis.scale - 0.5,
         Coordinates::PytorchHalfPixel => {
             if out == 1.0 {
-                -0.5
+                0.0
             } else {
                 (i + 0.5) / axis.scale - 0.5
             }
         }
         Coordinates::HalfPixelSymmetric => {
-            let adjust = axis.to as f64 / out;
+            let adjust = out / (axis.scale * from);
             from / 2.0 * (1.0 - adjust) + (i + 0.5) / axis.scale - 0.5
         }
         Coordinates::AlignCorners => {
@@ -228,8 +234,15 @@ fn source(i: usize, axis: &Axis, c: Coordinates) -> Option<f64> {
     })
 }
 
+/// A scale is an f32, so a place is known to some parts in 2²⁴: nearer than that to a whole or half place, it is that place.
+fn snapped(x: f64) -> f64 {
+    let near = (2.0 * x).round() / 2.0;
+    if (near - x).abs() <= (1.0 + x.abs()) * (0.5f64).powi(22) { near } else { x }
+}
+
 /// Source elements with their weights, for one result. Elements beyond the ends count as the end.
 fn weights(x: f64, axis: &Axis, form: &Form) -> Vec<(i64, f64)> {
+    let x = if form.mode == Mode::Nearest { snapped(x) } else { x };
     let floor = x.floor();
     let ratio = x - floor;
     let at = floor as i64;
@@ -242,6 +255,7 @@ fn weights(x: f64, axis: &Axis, form: &Form) -> Vec<(i64, f64)> {
                 Nearest::PreferCeil => ratio >= 0.5,
                 Nearest::Floor => false,
                 Nearest::Ceil => true,
+                Nearest::Old => axis.scale < 1.0,
             };
             vec![(at + i64::from(up), 1.0)]
         }

@@ -485,8 +485,8 @@ fn blocks(cx: &Context) -> R<(V, Vec<usize>, usize)> {
     let x = cx.input(0)?;
     let dims = cx.dims(x)?;
     let b = cx.attrs.int("blocksize").unwrap_or(0);
-    if dims.len() != 4 || b < 1 {
-        return Err(OpError::shape(format!("needs rank 4 and a positive blocksize, got {} and {b}", cx.ty(x))));
+    if dims.len() != 4 || !(1..1 << 16).contains(&b) {
+        return Err(OpError::shape(format!("needs rank 4 and a blocksize from 1 to 65,535, got {} and {b}", cx.ty(x))));
     }
     Ok((x, dims, b as usize))
 }

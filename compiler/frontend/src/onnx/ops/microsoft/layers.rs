@@ -15,9 +15,9 @@ pub(super) static ROWS: &[Row] = &[
     one("FastGelu", 1, gelu).of(DOMAIN),
     one("QuickGelu", 1, quick_gelu).of(DOMAIN),
     many("SimplifiedLayerNormalization", 1, simplified),
-    many("SkipLayerNormalization", 1, skip_layer).of(DOMAIN),
-    many("SkipSimplifiedLayerNormalization", 1, skip_simplified).of(DOMAIN),
-    many("EmbedLayerNormalization", 1, embed_layer).of(DOMAIN),
+    many("SkipLayerNormalization", 1, skip_layer).of(DOMAIN).in_f32(&[0, 0, 0, 0]),
+    many("SkipSimplifiedLayerNormalization", 1, skip_simplified).of(DOMAIN).in_f32(&[0, 0, 0, 0]),
+    many("EmbedLayerNormalization", 1, embed_layer).of(DOMAIN).in_f32(&[2, 0, 2]),
 ];
 
 /// `alpha · A' B'`: each operand with its last two axes swapped, its first axis moved behind the batch, or both.
@@ -39,9 +39,13 @@ fn fused_matmul(cx: &mut Context) -> R<V> {
         }
         Ok(v)
     };
-    let (a, b) = (turned(cx, 0, ["transA", "transBatchA"])?, turned(cx, 1, ["transB", "transBatchB"])?);
-    let y = cx.matmul(a, b)?;
-    cx.scale(y, cx.attrs.float("alpha").unwrap_or(1.0))
+    let alpha = cx.attrs.float("alpha").unwrap_or(1.0);
+    let product = |cx: &mut Context| {
+        let (a, b) = (turned(cx, 0, ["transA", "transBatchA"])?, turned(cx, 1, ["transB", "transBatchB"])?);
+        let y = cx.matmul(a, b)?;
+        cx.scale(y, alpha)
+    };
+    if alpha == 1.0 { product(cx) } else { cx.one_in_f32(product) }
 }
 
 fn fused_gemm(cx: &mut Context) -> R<V> {

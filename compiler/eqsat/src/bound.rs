@@ -1,0 +1,292 @@
+//! How far `reassociate` may move a result: the bound, as text and as numbers.
+//!
+//! A program is evaluated in f64 with its composites written out: what it means. Then again and again with what each op makes, and each
+//! term of a sum, off by a random amount as large as the bound allows (Monte Carlo arithmetic, Parker 1997): how far each result then
+//! moves is how far a rounding of that size reaches.
+
+use tahoma_core::eval::Weights;
+use tahoma_core::numeric::float_format;
+use tahoma_core::op::{Contract, EvalArgs, Kind};
+use tahoma_core::{Attr, DType, Graph, Node, Program, Tensor, form};
+
+/// Roundings that each op of the program stands for.
+pub const UNITS: f64 = 8.0;
+
+/// The promise, for readers.
+pub const STATEMENT: &str = "\
+A program at `reassociate` may differ from the program as written as follows. Take the result that real arithmetic gives. The program as \
+written is off by what its roundings make of it: each op rounds once, each term of a sum as often as the sum is long. The optimised \
+program is off by no more than the program as written would be if each op rounded by 8 units in the last place instead of half a unit, \
+and each term of a sum of n by 8 units and 8·n units of f32. In particular an offset that is exact (`x - 1e6` of an input) is never taken \
+apart, since its digits would be lost.
+
+This holds wherever the program as written stays within its types: no op on finite numbers gives an infinity or NaN, and in types of eight \
+and more exponent bits (f32, bf16, tf32; f64 likewise with 2⁵⁰⁴) inputs and results are below 2⁵⁶ in magnitude; constants, and weights whose \
+values are known, may be anything. Every number that a rule makes on the way is proved to fit its type for all such values. Numbers below \
+2⁻¹⁰⁰ (f16: 2⁻²³, f64: 2⁻⁹⁶⁰) count as 0. Weights that the search was told nothing of are taken to lie within 2⁻³⁶ and 2¹², and elements \
+below 2⁻³⁶ count as 0 beside one of 2⁻²⁴ or more.
+
+Where the program as written overflows, the optimised one gives the number that real arithmetic has, an infinity or NaN. Where real \
+arithmetic has no number (the root of a negative one, 1/0), neither has the optimised program, but an infinity may have become NaN. An \
+infinity or NaN that goes in comes out as one, and may spread to other results of the same contraction. The sign of a zero may differ. \
+Integers and bools are the same at every class.";
+
+/// Numbers below this count as 0.
+pub fn floor(d: DType) -> f64 {
+    match d {
+        DType::F64 => 2f64.powi(-960),
+        DType::F16 => 2f64.powi(-23),
+        _ => 2f64.powi(-100),
+    }
+}
+
+/// The program with f64 for every float.
+pub fn widened(p: &Program) -> Program {
+    let mut p = p.clone();
+    let f64_of = |d: DType| if d.is_float() { DType::F64 } else { d };
+    for g in p.functions.values_mut() {
+        g.types.iter_mut().for_each(|t| t.dtype = f64_of(t.dtype));
+        for a in g.nodes.iter_mut().flat_map(|n| n.attrs.0.values_mut()) {
+            match a {
+                Attr::DType(d) => *d = f64_of(*d),
+                Attr::Tensor(t) => *t = wide(t).into(),
+                _ => {}
+            }
+        }
+    }
+    p
+}
+
+/// A tensor with f64 for floats.
+pub fn wide(t: &Tensor) -> Tensor {
+    if t.dtype().is_float() { t.cast(DType::F64) } else { t.clone() }
+}
+
+/// Weights and float constants as inputs, composites written out: all that is computed is seen. `None` where a weight is missing.
+pub fn opened(p: &Program, inputs: &[Tensor], weights: &dyn Weights) -> Option<(Program, Vec<Tensor>)> {
+    let (mut g, mut inputs) = (p.main().clone(), inputs.to_vec());
+    let made = |n: &Node| n.op.name == "weight" || (n.op.name == "constant" && g.ty(n.results[0]).dtype.is_float());
+    let (leaves, nodes): (Vec<Node>, Vec<Node>) = g.nodes.iter().cloned().partition(made);
+    for n in leaves {
+        inputs.push(match n.attrs.tensor("value") {
+            Some(t) => (**t).clone(),
+            None => weights.get(n.attrs.str("name")?).ok()?,
+        });
+        g.inputs.push(tahoma_core::Port { name: format!("leaf{}", inputs.len()), value: n.results[0] });
+    }
+    g.nodes = nodes;
+    Some((Program::new(form::expand(&g).ok()?), inputs))
+}
+
+/// How many products or terms an element of the result sums.
+fn summed(n: &Node, operands: &[Tensor], out: u64) -> f64 {
+    let all = match n.op.kind {
+        _ if operands.is_empty() => 1,
+        Kind::Elementwise(_) | Kind::Move(_) => 1,
+        Kind::Contract(Contract::MatMul) => operands[0].shape().last().copied().unwrap_or(1),
+        Kind::Contract(Contract::Conv) => operands[1].shape()[1..].iter().product(),
+        Kind::Window(_) => n.attrs.ints("window").unwrap_or_default().iter().product::<i64>() as usize,
+        Kind::Scan(_) => n.attrs.int("axis").map_or(1, |a| operands[0].shape()[a as usize]),
+        _ => operands[0].len().div_ceil(out.max(1) as usize),
+    };
+    all.max(1) as f64
+}
+
+fn is_sum(n: &Node) -> bool {
+    matches!(n.op.kind, Kind::Contract(_) | Kind::Reduce(_) | Kind::Window(_) | Kind::Scan(_))
+}
+
+/// Whether an op's result is one of the numbers that it was given, or no number.
+fn chooses(n: &Node) -> bool {
+    let names = ["neg", "abs", "max", "min", "select", "reduce_max", "reduce_min", "max_pool", "sign", "floor", "ceil", "round"];
+    matches!(n.op.kind, Kind::Move(_) | Kind::Gather | Kind::Scatter | Kind::Generate) || names.contains(&n.op.name)
+}
+
+/// Whether an op has poles: an infinity of its is what real arithmetic has, and no overflow.
+fn has_poles(n: &Node) -> bool {
+    ["div", "reciprocal", "rsqrt", "log", "pow", "atanh", "mod", "rem"].contains(&n.op.name)
+}
+
+/// Evaluates an opened program op by op. `seen` may change what an op is given (before) and what it made (after).
+pub fn evaluate(p: &Program, inputs: &[Tensor], seen: &mut dyn FnMut(usize, &Node, &mut [Tensor], bool)) -> Result<Vec<Tensor>, String> {
+    let g = p.main();
+    let mut env: Vec<Option<Tensor>> = vec![None; g.types.len()];
+    g.inputs.iter().zip(inputs).for_each(|(i, t)| env[i.value.index()] = Some(t.clone()));
+    for (i, n) in g.nodes.iter().enumerate() {
+        let operands: Option<Vec<Tensor>> = n.operands.iter().map(|o| env[o.index()].clone()).collect();
+        let mut operands = operands.ok_or("an operand is missing")?;
+        seen(i, n, &mut operands, false);
+        let mut results = (n.op.eval)(&EvalArgs { operands: &operands, attrs: &n.attrs }).map_err(|e| format!("{}: {e}", n.op.name))?;
+        seen(i, n, &mut results, true);
+        for (r, t) in n.results.iter().zip(results) {
+            env[r.index()] = Some(t);
+        }
+    }
+    g.outputs.iter().map(|o| env[o.value.index()].clone().ok_or_else(|| "an output is missing".into())).collect()
+}
+
+/// What a program means on some inputs, and how far its results may be from it.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    /// In f64.
+    pub means: Vec<Tensor>,
+    /// As written.
+    pub written: Vec<Tensor>,
+    /// For each element; infinite where it does not tell.
+    pub may: Vec<Vec<f64>>,
+}
+
+/// Whether the bits of floats are looked at, which f64 has others of; or a float is smaller than the bound speaks of.
+fn is_beyond(p: &Program) -> bool {
+    let float = |g: &Graph, v| g.ty(v).dtype.is_float();
+    let small = |t: &tahoma_core::TensorType| t.dtype.is_float() && (t.dtype.bits() < 16);
+    p.functions.values().any(|g| {
+        g.types.iter().any(small) || g.nodes.iter().any(|n| n.op.name == "bitcast" && float(g, n.operands[0]) | float(g, n.results[0]))
+    })
+}
+
+/// What an op may be off by.
+#[derive(Clone, Copy, Debug)]
+pub enum Roundings {
+    /// What is promised, by the types of the program.
+    OfTypes,
+    /// This share of each result and of each operand: whether a formula is the same at all.
+    Each(f64),
+}
+
+/// `None` where the program as written does not run, or does not stay within its types: the bound says nothing then.
+pub fn bound(p: &Program, inputs: &[Tensor], weights: &dyn Weights, by: Roundings) -> Option<Bound> {
+    if is_beyond(p) {
+        return None;
+    }
+    let (native, given) = opened(p, inputs, weights)?;
+    let types: Vec<Vec<DType>> =
+        native.main().nodes.iter().map(|n| n.results.iter().map(|&r| native.main().ty(r).dtype).collect()).collect();
+    let home = |d: DType| 2f64.powi(crate::span::home(d).most as i32);
+    let at_home = |d: DType, v: &[f64]| !d.is_float() || v.iter().all(|x| !x.is_finite() || x.abs() <= home(d));
+    if !inputs.iter().all(|t| at_home(t.dtype(), &t.to_f64s())) {
+        return None;
+    }
+    let p = widened(&native);
+    let exact: Vec<Tensor> = given.iter().map(wide).collect();
+    let mut steps: Vec<Vec<Vec<f64>>> = vec![];
+    let means = evaluate(&p, &exact, &mut |_, _, t, after| {
+        if after {
+            steps.push(t.iter().map(Tensor::to_f64s).collect());
+        }
+    })
+    .ok()?;
+    // Where real arithmetic has a number, the program as written must have one.
+    let mut within = true;
+    let written = evaluate(&native, &given, &mut |i, n, t, after| {
+        if after {
+            for (t, real) in t.iter().zip(&steps[i]).filter(|(t, _)| t.dtype().is_float()) {
+                let v = t.to_f64s();
+                let is_none = |r: f64| r.is_nan() || (r.is_infinite() && (has_poles(n) || chooses(n)));
+                let told = v.len() == real.len() && v.iter().zip(real).all(|(x, r)| x.is_finite() || is_none(*r));
+                within &= told && (chooses(n) || at_home(t.dtype(), &v));
+            }
+        }
+    })
+    .ok()?;
+    if !within {
+        return None;
+    }
+    let given = exact;
+    let middle: Vec<Vec<f64>> = means.iter().map(Tensor::to_f64s).collect();
+    let own = |i: usize, j: usize, x: f64| {
+        let y = written[i].to_f64s();
+        y.get(j).filter(|_| x.is_finite() && written[i].shape() == means[i].shape()).map_or(f64::INFINITY, |y| (x - y).abs())
+    };
+    let mut may: Vec<Vec<f64>> = middle.iter().map(|m| vec![0.0; m.len()]).collect();
+    const RUNS: u64 = 8;
+    for run in 1..=RUNS {
+        let mut state = run.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut shaken = |i: usize, n: &Node, tensors: &mut [Tensor], after: bool| {
+            // A whole exponent of a negative base must stay whole: terms of sums and results are off, operands of functions are not.
+            let each = matches!(by, Roundings::Each(_)) && n.op.name != "pow";
+            if (!after && !is_sum(n) && !each) || (after && chooses(n)) {
+                return;
+            }
+            let out: u64 = n.results.iter().filter_map(|r| p.main().ty(*r).shape.elements()).sum();
+            let terms = if after { 0.0 } else { summed(n, tensors, out) };
+            for (k, t) in tensors.iter_mut().enumerate() {
+                if !t.dtype().is_float() {
+                    continue;
+                }
+                let d = if after { types[i][k] } else { types[i][0] };
+                let Some(f) = float_format(d) else { continue };
+                let off = match by {
+                    Roundings::OfTypes => UNITS * (f.unit() + terms * f.unit().min(2f64.powi(-24))),
+                    Roundings::Each(share) => share,
+                };
+                let least = floor(d);
+                let mut shake = |x: f64| {
+                    state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                    let r = (state >> 11) as f64 / (1u64 << 52) as f64 - 1.0;
+                    let r = (r + r.signum()) / 2.0;
+                    if x.is_finite() { x * (1.0 + off * r) + least * r } else { x }
+                };
+                let x: Vec<f64> = t.to_f64s().into_iter().map(&mut shake).collect();
+                *t = Tensor::from_f64s(DType::F64, t.shape(), &x);
+            }
+        };
+        let out = evaluate(&p, &given, &mut shaken).unwrap_or_default();
+        for (i, most) in may.iter_mut().enumerate() {
+            let x = out.get(i).filter(|t| t.shape() == means[i].shape()).map(Tensor::to_f64s);
+            for (j, m) in most.iter_mut().enumerate() {
+                let same = |x: f64, y: f64| x == y || (x.is_nan() && y.is_nan());
+                let off = |x: f64, y: f64| if same(x, y) { 0.0 } else { (x - y).abs() };
+                let d = x.as_ref().map_or(f64::INFINITY, |x| off(x[j], middle[i][j]));
+                *m = if d.is_finite() { m.max(d) } else { f64::INFINITY };
+            }
+        }
+    }
+    for (i, most) in may.iter_mut().enumerate() {
+        let d = written[i].dtype();
+        // What leaves is rounded too.
+        let unit = float_format(d).map_or(0.0, |f| f.unit());
+        for (j, m) in most.iter_mut().enumerate() {
+            let x = middle[i][j];
+            let same = written[i].to_f64s().get(j).is_some_and(|y| *y == x || (y.is_nan() && x.is_nan()));
+            *m = match x.is_finite() {
+                true => *m + own(i, j, x) + UNITS * unit * x.abs() + floor(d),
+                // Where there is no number, there is none; but of a pole the sign of a zero decides.
+                false if same => *m,
+                false => f64::INFINITY,
+            };
+        }
+    }
+    Some(Bound { means, written, may })
+}
+
+impl Bound {
+    /// The first element that is further off than it may be.
+    pub fn holds(&self, got: &[Tensor]) -> Result<(), String> {
+        if self.means.len() != got.len() {
+            return Err(format!("{} outputs became {}", self.means.len(), got.len()));
+        }
+        for (i, (x, y)) in self.means.iter().zip(got).enumerate() {
+            let (was, is) = (self.written[i].ty(), y.ty());
+            if was.dtype != is.dtype {
+                return Err(format!("output {i}: {was} became {is}"));
+            }
+            if x.shape() != y.shape() {
+                // Positions of what is not 0, …: as many as there are.
+                if self.may[i].contains(&f64::INFINITY) { continue } else { return Err(format!("output {i}: {was} became {is}")) }
+            }
+            let written = self.written[i].to_f64s();
+            for (j, (p, q)) in x.to_f64s().iter().zip(y.to_f64s()).enumerate() {
+                let may = self.may[i][j];
+                let same = *p == q || (p.is_nan() && q.is_nan()) || may == f64::INFINITY;
+                // An infinity may meet a 0 that was not there.
+                let near = (p - q).abs() <= may || (p.is_infinite() && !q.is_finite());
+                if !same && !near {
+                    let was = written.get(j).copied().unwrap_or(f64::NAN);
+                    return Err(format!("output {i} element {j}: {was:e} became {q:e}; it is {p:e} and may be off by {may:e}"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
