@@ -189,7 +189,7 @@ fn put(out: &Path, d: &Draft, ptxas: Option<&Path>, held: &mut BTreeSet<String>)
         outputs: vec![],
         weights: None,
         artifacts: BTreeMap::new(),
-        cubins: ptxas.is_some() && matches!(d.kind, Kind::Form | Kind::Bench),
+        cubins: ptxas.is_some() && d.kind == Kind::Bench,
     };
     let array = |name: String, t: &Tensor| -> Result<String, Diagnostics> {
         let path = format!("{base}/{name}.npy");
@@ -219,6 +219,7 @@ fn put(out: &Path, d: &Draft, ptxas: Option<&Path>, held: &mut BTreeSet<String>)
         let mut c = c.clone();
         // The modules that kernels were printed from are not run, and the paths of this machine are nobody's business.
         c.files.retain(|name, _| !name.ends_with(".mlir"));
+        c.compact = true;
         Arc::make_mut(&mut c.manifest).weights_base = String::new();
         c.write(&out.join(&folder), false)?;
         if let Some(ptxas) = ptxas.filter(|_| case.cubins) {

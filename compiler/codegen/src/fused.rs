@@ -191,6 +191,46 @@ fn routes(d: DType, rows: usize, n: usize) -> Case {
     c.case(&format!("routes{rows}x{n}"), y)
 }
 
+/// Relus of many inputs side by side along an axis, of unequal widths: written part by part.
+fn joined(d: DType, rows: usize, widths: &[usize], axis: usize) -> Case {
+    let mut c = Made::new(d);
+    let parts: Vec<ValueId> = widths
+        .iter()
+        .map(|&w| {
+            let x = c.input(&if axis == 0 { [w, rows] } else { [rows, w] });
+            c.op("relu", &[x], no())
+        })
+        .collect();
+    let y = c.op("concat", &parts, no().with("axis", axis as i64));
+    c.case(&format!("joined{}x{rows}", widths.len()), y)
+}
+
+/// A matrix cut into outputs of unequal widths.
+fn cut(d: DType, rows: usize, widths: &[usize]) -> Case {
+    let mut c = Made::new(d);
+    let x = c.input(&[rows, widths.iter().sum()]);
+    let mut at = 0;
+    let mut part = |c: &mut Made, w: usize| {
+        let y = c.op("slice", &[x], no().with("starts", ints(&[0, at])).with("sizes", ints(&[rows, w])).with("steps", vec![1, 1]));
+        at += w;
+        c.op("neg", &[y], no())
+    };
+    for (i, &w) in widths[1..].iter().enumerate() {
+        let y = part(&mut c, w);
+        c.b.output(&format!("y{i}"), y);
+    }
+    let y = part(&mut c, widths[0]);
+    c.case(&format!("cut{}x{rows}", widths.len()), y)
+}
+
+/// Kernels with many buffers.
+pub(crate) fn wide() -> Vec<Case> {
+    let (equal, unequal) = ([8; 20], [4, 8, 4, 16, 12, 4, 8, 4]);
+    let of =
+        |d| [joined(d, 5, &equal, 1), joined(d, 130, &unequal, 1), joined(d, 3, &[1; 200], 0), cut(d, 7, &[8; 30]), cut(d, 130, &unequal)];
+    [DType::F32, DType::BF16].into_iter().flat_map(of).collect()
+}
+
 /// Weights of 8-bit codes with a scale per column.
 fn dequantised(rows: usize, k: usize, n: usize) -> Case {
     let mut c = Made::new(DType::F32);

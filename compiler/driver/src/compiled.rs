@@ -18,6 +18,8 @@ pub struct Compiled {
     /// Files of the artifact but the manifest, by their path in it.
     pub files: BTreeMap<String, Vec<u8>>,
     pub(crate) store: Arc<Store>,
+    /// Write the manifest in one line, a third as long.
+    pub compact: bool,
     pub warnings: Vec<Diagnostic>,
     /// What each stage took, in order.
     pub times: Vec<StageTime>,
@@ -56,8 +58,8 @@ impl Compiled {
     /// Text of the manifest. E0901 where it would not read back equal: what cannot be loaded is not written.
     pub fn manifest_json(&self) -> Result<String, Diagnostic> {
         let fault = |why: String| Diagnostic::error("E0901", format!("the manifest cannot be written: {why}"));
-        let text = serde_json::to_string_pretty(&*self.manifest).map_err(|e| fault(e.to_string()))?;
-        let text = escape::json(&text) + "\n";
+        let text = if self.compact { serde_json::to_string(&*self.manifest) } else { serde_json::to_string_pretty(&*self.manifest) };
+        let text = escape::json(&text.map_err(|e| fault(e.to_string()))?) + "\n";
         let back: Manifest = serde_json::from_str(&text).map_err(|e| fault(e.to_string()))?;
         if back != *self.manifest {
             return Err(fault("it reads back as another".into()));

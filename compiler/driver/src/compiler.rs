@@ -254,7 +254,8 @@ impl Compiler {
         for d in &report.faults {
             tracing::error!("{d}");
         }
-        tracing::info!(e_nodes = report.e_nodes, stopped = report.stopped, chosen_ns = report.chosen_ns, "eqsat {:?}", report.phases);
+        let (e_nodes, stopped, limited) = (report.e_nodes, report.stopped, report.limited);
+        tracing::info!(e_nodes, stopped, limited, chosen_ns = report.chosen_ns, "eqsat {:?}", report.phases);
         let used = report.rules.iter().filter(|(_, u)| u.used > 0);
         Ok((program, used.map(|(n, u)| (n.clone(), u.used as u64)).collect()))
     }
@@ -331,7 +332,7 @@ impl Compiler {
         // What the runtime would refuse must not leave the compiler.
         tahoma_runtime::artifact::check(&manifest)
             .map_err(|d| Diagnostic::error("E0901", format!("the plan is wrong: {}", d.message)).note("stage: emit; please report it"))?;
-        Ok(Compiled { manifest: Arc::new(manifest), files, store, warnings: vec![], times: vec![] })
+        Ok(Compiled { manifest: Arc::new(manifest), files, store, compact: false, warnings: vec![], times: vec![] })
     }
 
     fn dump_program(&self, stage: Stage, program: &Program) -> Result<(), Diagnostics> {
@@ -433,7 +434,9 @@ pub(crate) fn spans(program: &Program, store: &Store) -> Arc<BTreeMap<String, Sp
             continue;
         }
         left -= count;
-        if let Some(span) = span::of_bytes(e.ty.dtype, e.bytes).and_then(|all| span::extraordinary(e.ty.dtype, all)) {
+        // Bytes that cannot be read are told of where they are needed.
+        let Ok(bytes) = store.read(e.name) else { continue };
+        if let Some(span) = span::of_bytes(e.ty.dtype, &bytes).and_then(|all| span::extraordinary(e.ty.dtype, all)) {
             out.insert(e.name.to_string(), span);
         }
     }

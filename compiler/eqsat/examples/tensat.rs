@@ -234,8 +234,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let options = Options { iterations: 0, numerics: tahoma_core::artifact::Numerics::Exact, ..Options::new(&bare) };
         let separate = optimize(&p, &options).map_err(|d| d.to_string())?.1.greedy_ns;
         let start = Instant::now();
-        let options =
-            Options { exact: Some(std::time::Duration::from_secs(60)), iterations: 15, node_limit: 50_000, ..Options::new(&fused) };
+        let options = Options { exact: Some(10_000_000_000), iterations: 15, node_limit: 50_000, ..Options::new(&fused) };
         let (q, r) = optimize(&p, &options).map_err(|d| d.to_string())?;
         let took = start.elapsed().as_secs_f64();
         let gain = |from: f64| 100.0 * (from / r.chosen_ns - 1.0);

@@ -7,7 +7,7 @@ use crate::facts::{EGraph, Fact, Facts, Made};
 use crate::kernel::{Arg, Body, BodyNode, Former};
 use crate::language::{AttrLeaf, Leaf, Node, OpId, Opaque, attrs_from};
 use egg::{Id, RecExpr};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tahoma_core::op::{Kind, OpError};
 use tahoma_core::{Attr, Builder, Graph, Origin, TensorType, ValueId};
@@ -21,13 +21,12 @@ pub struct Bridge {
 
 /// Names of inputs, made unique by their place where two are equal.
 pub(crate) fn input_names(g: &Graph) -> Vec<Arc<str>> {
-    let mut seen: Vec<&str> = vec![];
+    let mut seen: HashSet<&str> = HashSet::new();
     g.inputs
         .iter()
         .enumerate()
         .map(|(i, p)| {
-            let again = seen.contains(&&*p.name);
-            seen.push(&p.name);
+            let again = !seen.insert(&p.name);
             if again { format!("{}#{i}", p.name).into() } else { p.name.as_str().into() }
         })
         .collect()

@@ -79,6 +79,8 @@ pub struct Explanation {
     pub e_nodes: usize,
     pub e_classes: usize,
     pub stopped: &'static str,
+    /// E-nodes for which only the most promising groups were tried as kernels, since there were too many.
+    pub limited: usize,
     /// Stretches of the program that were searched by themselves. Proofs and alternatives are those of a stretch; equal stretches have
     /// one search.
     pub units: Vec<String>,
@@ -193,6 +195,7 @@ pub fn explain(search: &Search, options: &Options, kernel: Option<&str>) -> Resu
         e_nodes: r.e_nodes,
         e_classes: r.e_classes,
         stopped: r.stopped,
+        limited: r.limited,
         units: search.units.iter().map(Unit::title).collect(),
         kernels,
         elsewhere,
@@ -363,6 +366,9 @@ impl fmt::Display for Explanation {
         let t = [self.chosen_ns, self.greedy_ns, self.unfused_ns].map(us);
         writeln!(f, "{} predicted; {} by greedy fusion, {} without fusion", t[0], t[1], t[2])?;
         writeln!(f, "{} e-nodes in {} e-classes, search ended: {}", self.e_nodes, self.e_classes, self.stopped)?;
+        if self.limited > 0 {
+            writeln!(f, "for {} e-nodes only the most promising groups were tried as kernels: the limit was reached", self.limited)?;
+        }
         if self.units.len() > 1 {
             writeln!(f, "searched in {} stretches: {}", self.units.len(), self.units.join("; "))?;
         }

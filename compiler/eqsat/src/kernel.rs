@@ -16,9 +16,12 @@ use tahoma_core::op::{Kind, OpDef};
 use tahoma_core::types::{Dim, Shape as Shaped};
 use tahoma_core::{Attrs, Graph, Node as GraphNode, Origin, Port, TensorType, ValueId};
 
-/// Largest body, in ops other than constants, and most inputs: growth is bounded, and no back end wants more arguments.
+/// Largest body, in ops other than constants, and most inputs: growth is bounded. A body may have as many more of both as an op in it has
+/// operands beyond this many inputs, so that a wide concatenation takes in what makes its parts.
 pub const MAX_OPS: usize = 48;
 pub const MAX_INPUTS: usize = 12;
+/// Most inputs of any body: one buffer of a kernel is its result.
+pub(crate) const MOST_INPUTS: usize = form::MAX_BUFFERS - 1;
 
 /// An operand inside a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -131,11 +134,13 @@ pub struct Former<'a> {
     verdicts: HashMap<Arc<Body>, Option<Formed>>,
     pub tried: usize,
     pub refused: usize,
+    /// E-nodes for which not all groups were tried, since there were too many.
+    pub limited: usize,
 }
 
 impl<'a> Former<'a> {
     pub fn new(target: &'a dyn TargetCost) -> Former<'a> {
-        Former { target, verdicts: HashMap::new(), tried: 0, refused: 0 }
+        Former { target, verdicts: HashMap::new(), tried: 0, refused: 0, limited: 0 }
     }
     /// The kernel of a body, if it is one.
     pub fn form(&mut self, body: &Arc<Body>) -> Option<Formed> {
@@ -313,7 +318,8 @@ impl Maker {
             return None;
         }
         let ops = m.nodes.iter().filter(|n| n.op != "constant").count();
-        if ops > MAX_OPS || m.inputs.len() > MAX_INPUTS {
+        let wide = m.nodes.iter().map(|n| n.args.len()).max().unwrap_or(0).saturating_sub(MAX_INPUTS);
+        if ops > MAX_OPS + 2 * wide || m.inputs.len() > (MAX_INPUTS + wide).min(MOST_INPUTS) {
             return None;
         }
         m.drop_unused_inputs();

@@ -53,12 +53,10 @@ pub struct Options<'a> {
     pub iterations: usize,
     /// Most e-nodes; at least three times the source's are always allowed.
     pub node_limit: usize,
-    /// Emergency stop.
-    pub time_limit: Duration,
     /// Prove what was chosen (slower).
     pub proofs: bool,
-    /// Time for exact extraction after the ordinary one; its choice is taken where it is cheaper.
-    pub exact: Option<Duration>,
+    /// Work of exact extraction after the ordinary one, in edges visited (some 10⁸ a second); its choice is taken where it is cheaper.
+    pub exact: Option<u64>,
     /// Where weights lie that are not as weights of networks are ([`span::extraordinary`]), by name. Weights that are not named are taken
     /// to be ordinary.
     pub weights: Arc<BTreeMap<String, span::Span>>,
@@ -76,7 +74,6 @@ impl<'a> Options<'a> {
             numerics: Numerics::default(),
             iterations: 8,
             node_limit: 20_000,
-            time_limit: Duration::from_secs(20),
             proofs: false,
             exact: None,
             weights: Arc::default(),
@@ -101,11 +98,13 @@ pub struct Report {
     pub iterations: usize,
     pub e_nodes: usize,
     pub e_classes: usize,
-    /// Why the search ended: `saturated`, `iterations`, `nodes` or `time`.
+    /// Why the search ended: `saturated`, `iterations` or `nodes`. What was found until then is used.
     pub stopped: &'static str,
     /// Groups of ops judged as kernels, and how many of them are none.
     pub bodies_tried: usize,
     pub bodies_refused: usize,
+    /// E-nodes for which not all groups were tried: the limit on groups was reached, and the most promising were tried.
+    pub limited: usize,
     /// Predicted ns of one run: every op by itself; greedy fusion of the source; the program returned.
     pub unfused_ns: f64,
     pub greedy_ns: f64,
@@ -170,6 +169,7 @@ impl Report {
         }
         self.bodies_tried += other.bodies_tried;
         self.bodies_refused += other.bodies_refused;
+        self.limited += other.limited;
         self.unfused_ns += other.unfused_ns;
         self.greedy_ns += other.greedy_ns;
         self.chosen_ns += other.chosen_ns;
@@ -315,7 +315,7 @@ fn search_main(program: &Program, options: &Options) -> Result<(Program, Searche
     let (mut choice, net): (_, Net) = found.unwrap_or((plain_choice, plain));
     let values = if saturated { names::places(&egraph, &net, &bridge.values) } else { plain_values };
     clock.mark("extract");
-    if let Some(exact) = options.exact.and_then(|time| extract::exact(&net, &choice, extract::exact::Effort::full(time))) {
+    if let Some(exact) = options.exact.and_then(|work| extract::exact(&net, &choice, extract::exact::Effort::full(work))) {
         (report.ordinary_ns, report.exact_ns, report.lower_ns) = (choice.ns, exact.best().cost, exact.lower());
         choice = extract::Choice { way: exact.best().way.clone(), ns: exact.best().cost };
         clock.mark("exact");
@@ -332,6 +332,7 @@ fn search_main(program: &Program, options: &Options) -> Result<(Program, Searche
     report.e_classes = egraph.number_of_classes();
     report.bodies_tried = former.tried;
     report.bodies_refused = former.refused;
+    report.limited = former.limited;
     report.launches = emitted.launches - joined;
     report.functions = result.functions.values().filter(|f| f.attrs.str("kernel").is_some()).count();
     report.host_ops = emitted.host;
@@ -358,27 +359,43 @@ fn source_uses(g: &Graph, values: &[Id]) -> HashMap<Id, u32> {
     out
 }
 
-/// Every rule in every round, but no more matches of one than the e-graph may have nodes: a rule that feeds on itself squares its
-/// matches each round, and egg looks at its limits only after a rule has run on all of them.
+/// Every rule in every round, but no more matches of one than the e-graph may have nodes, and none once it has them: a rule that feeds on
+/// itself squares its matches each round, and egg looks at its limits only after a rule has run on all of them.
 struct Bounded(usize);
 
 impl RewriteScheduler<Node, Facts> for Bounded {
     fn search_rewrite<'a>(&mut self, _: usize, g: &EGraph, r: &'a Rewrite<Node, Facts>) -> Vec<SearchMatches<'a, Node>> {
         r.search_with_limit(g, self.0)
     }
+    fn apply_rewrite(&mut self, _: usize, g: &mut EGraph, r: &Rewrite<Node, Facts>, matches: Vec<SearchMatches<Node>>) -> usize {
+        let mut applied = 0;
+        for m in matches {
+            if g.total_size() > self.0 {
+                break;
+            }
+            applied += r.apply(g, &[m]).len();
+        }
+        applied
+    }
 }
 
+/// Limits are counts of work: equal programs give equal results on every machine, however busy.
+const NEVER: Duration = Duration::from_secs(1 << 40);
+
 /// Runs the rules of the allowed classes to a fixed point or a limit.
-fn saturate(egraph: EGraph, options: &Options, report: &mut Report) -> Result<EGraph, Diagnostic> {
+fn saturate(mut egraph: EGraph, options: &Options, report: &mut Report) -> Result<EGraph, Diagnostic> {
     let rewrites = rules::up_to(options.numerics).map_err(|e| lost(&e))?;
     // A rewrite whose ops are nowhere costs a look-up; most of the table is idle on any one model.
     let limit = options.node_limit.max(3 * egraph.total_number_of_nodes());
+    for (rule, n) in rules::chains::gather(&mut egraph, &rewrites) {
+        report.rules.entry(rule).or_default().fired += n;
+    }
     let run = |egraph: EGraph, iterations: usize| {
         Runner::<Node, Facts>::new(Facts::default())
             .with_egraph(egraph)
             .with_iter_limit(iterations)
             .with_node_limit(limit)
-            .with_time_limit(options.time_limit)
+            .with_time_limit(NEVER)
             .with_scheduler(Bounded(limit))
             .with_hook(|r| {
                 r.egraph.analysis.made = Facts::canonical_made(&r.egraph);
@@ -407,7 +424,6 @@ fn saturate(egraph: EGraph, options: &Options, report: &mut Report) -> Result<EG
         report.stopped = match &r.stop_reason {
             Some(StopReason::Saturated) => "saturated",
             Some(StopReason::NodeLimit(_)) => "nodes",
-            Some(StopReason::TimeLimit(_)) => "time",
             _ => "iterations",
         };
     }

@@ -6,10 +6,10 @@
 
 use crate::cost::TargetCost;
 use crate::facts::{EGraph, Fact, Made};
-use crate::kernel::{Candidate, Former, Maker, Pick, Shape, Source, joins};
+use crate::kernel::{Body, Candidate, Former, MOST_INPUTS, Maker, Pick, Shape, Source, joins};
 use crate::language::Node;
 use egg::Id;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tahoma_core::kernel;
 use tahoma_core::op::{Contract, Expand, Kind, Move, OpDef};
@@ -20,8 +20,14 @@ const KEEP: usize = 40;
 const TRY: usize = 16;
 /// Parts of kernels kept for a class.
 const PARTS: usize = 8;
-/// Combinations tried for one e-node.
+/// Groups tried as kernels for one e-node, and the fewest.
 const COMBINATIONS: usize = 1024;
+const FEWEST: usize = 8;
+/// Groups tried for one net: what is left of them is divided among the e-nodes that are left, and one may take so many shares.
+const GROUPS: usize = 60_000;
+const SHARES: usize = 6;
+/// Groups that are compared with each other; of more, the cheapest.
+const COMPARED: usize = 400;
 /// Walks into a class that found no way out before it is given up.
 const PATIENCE: u16 = 16;
 
@@ -231,8 +237,14 @@ pub fn price(net: &mut Net, former: &mut Former, target: &dyn TargetCost, uses: 
     // What a class costs: shared among its users, and for one user alone.
     let (mut share, mut whole): (Vec<f64>, Vec<f64>) = (vec![], vec![]);
     let mut kernels: Vec<Vec<Arc<Candidate>>> = vec![];
+    let mut room = Room { groups: GROUPS, nodes: net.classes.iter().map(|c| c.nodes.len()).sum(), limited: 0 };
     for (i, fan) in parents.iter().enumerate() {
-        let found = if net.classes[i].fixed && !widens(net, i) { vec![] } else { kernels_of(net, i, &kernels, [&share, &whole], former) };
+        let found = if net.classes[i].fixed && !widens(net, i) {
+            room.nodes -= net.classes[i].nodes.len();
+            vec![]
+        } else {
+            kernels_of(net, i, &kernels, [&share, &whole], former, &mut room)
+        };
         let class = &net.classes[i];
         let mut ways: Vec<Way> = vec![];
         for (k, n) in class.nodes.iter().enumerate() {
@@ -253,6 +265,63 @@ pub fn price(net: &mut Net, former: &mut Former, target: &dyn TargetCost, uses: 
         kernels.push(found);
         net.classes[i].ways = ways;
     }
+    former.limited += room.limited;
+}
+
+/// Groups that may still be tried, the e-nodes they are for, and those for which not all were.
+struct Room {
+    groups: usize,
+    nodes: usize,
+    limited: usize,
+}
+
+impl Room {
+    /// How many the next e-node may try.
+    fn next(&mut self) -> usize {
+        let each = SHARES * self.groups / self.nodes.max(1);
+        self.nodes = self.nodes.saturating_sub(1);
+        each.clamp(FEWEST, COMBINATIONS)
+    }
+    fn spend(&mut self, tried: usize, all: usize) {
+        self.groups = self.groups.saturating_sub(tried);
+        self.limited += usize::from(tried < all.min(COMBINATIONS));
+    }
+}
+
+/// Which pick to take for each operand, in the order of trying: the first of all, then the first operand's picks fastest. Where these are
+/// more than `most`, first those that are promising together: of two operands the pairs of which both are among the first, of more every
+/// operand's `i`-th pick at once and then one operand's after the other.
+fn combinations(picks: &[usize], most: usize) -> Vec<Vec<usize>> {
+    let all = picks.iter().fold(1usize, |a, &n| a.saturating_mul(n));
+    if all <= most {
+        let digits = |mut rest: usize| {
+            let digit = |&n: &usize| {
+                let d = rest % n;
+                rest /= n;
+                d
+            };
+            picks.iter().map(digit).collect()
+        };
+        return (0..all).map(digits).collect();
+    }
+    if let &[a, b] = picks {
+        let mut pairs: Vec<Vec<usize>> = (0..a).flat_map(|i| (0..b).map(move |j| vec![i, j])).collect();
+        pairs.sort_by_key(|p| ((p[0] + 1) * (p[1] + 1), p[1]));
+        pairs.truncate(most);
+        return pairs;
+    }
+    let level = |i: usize| picks.iter().map(|&n| i.min(n - 1)).collect::<Vec<usize>>();
+    let one = |k: usize, i: usize| picks.iter().enumerate().map(|(p, _)| if p == k { i } else { 0 }).collect::<Vec<usize>>();
+    let mut out = vec![level(0)];
+    for i in 1..picks.iter().copied().max().unwrap_or(0) {
+        out.push(level(i));
+        out.extend((0..picks.len()).filter(|&k| i < picks[k]).take(most.saturating_sub(out.len())).map(|k| one(k, i)));
+        if out.len() >= most {
+            break;
+        }
+    }
+    out.truncate(most);
+    out
 }
 
 /// Writes the kernels of a net into the e-graph, each as a node of the class it makes: fusion is then a choice among equals like any
@@ -341,17 +410,26 @@ fn is_contract(op: &OpDef) -> bool {
     matches!(op.kind, Kind::Contract(Contract::MatMul | Contract::Conv))
 }
 
-fn kernels_of(net: &Net, class: usize, kernels: &[Vec<Arc<Candidate>>], costs: [&[f64]; 2], former: &mut Former) -> Vec<Arc<Candidate>> {
+fn kernels_of(
+    net: &Net,
+    class: usize,
+    kernels: &[Vec<Arc<Candidate>>],
+    costs: [&[f64]; 2],
+    former: &mut Former,
+    room: &mut Room,
+) -> Vec<Arc<Candidate>> {
     let mut found: Vec<([f64; 2], Arc<Candidate>)> = vec![];
+    let mut seen: HashSet<(Arc<Body>, Vec<u32>)> = HashSet::new();
     let c = &net.classes[class];
-    let Some(ty) = &c.ty else { return vec![] };
-    if !ty.shape.is_static() {
+    let Some(ty) = c.ty.as_ref().filter(|t| t.shape.is_static()) else {
+        room.nodes = room.nodes.saturating_sub(c.nodes.len());
         return vec![];
-    }
+    };
     for (ni, n) in c.nodes.iter().enumerate() {
+        let most = room.next();
         let Node::Op(op, _) = &n.node else { continue };
         let (def, Some(attrs)) = (op.def(), &n.attrs) else { continue };
-        if !joins(def) || n.needs.is_empty() {
+        if !joins(def) || n.needs.is_empty() || n.needs.len() > MOST_INPUTS {
             continue;
         }
         let source = Source { class: class as u32, node: ni as u32 };
@@ -382,18 +460,12 @@ fn kernels_of(net: &Net, class: usize, kernels: &[Vec<Arc<Candidate>>], costs: [
         if choices.len() != n.needs.len() {
             continue;
         }
-        let total: usize = choices.iter().map(Vec::len).product();
-        let mut alone = true;
-        for combination in 0..total.min(COMBINATIONS) {
-            let mut rest = combination;
-            let picks: Vec<Pick> = choices
-                .iter()
-                .map(|c| {
-                    let p = c[rest % c.len()];
-                    rest /= c.len();
-                    p
-                })
-                .collect();
+        let lengths: Vec<usize> = choices.iter().map(Vec::len).collect();
+        let all = lengths.iter().fold(1usize, |a, &n| a.saturating_mul(n));
+        let mut tried = 0;
+        for (combination, which) in combinations(&lengths, most).into_iter().enumerate() {
+            tried = combination + 1;
+            let picks: Vec<Pick> = choices.iter().zip(which).map(|(c, i)| c[i]).collect();
             // Two contractions are never one kernel, nor a contraction and a reduction.
             let shapes: Vec<(Shape, u32)> = picks
                 .iter()
@@ -412,22 +484,25 @@ fn kernels_of(net: &Net, class: usize, kernels: &[Vec<Arc<Candidate>>], costs: [
                 continue;
             }
             let Some((body, inputs, sources)) = Maker::make(def.name, attrs, ty, source, &picks) else { continue };
+            if !seen.insert((body.clone(), inputs.clone())) {
+                continue;
+            }
             match former.form(&body) {
                 Some(formed) => {
                     let cost = costs.map(|of| formed.ns + inputs.iter().map(|&k| of[k as usize]).sum::<f64>());
-                    let candidate = Candidate { body, inputs, sources, formed };
-                    if !found.iter().any(|(_, f)| f.body == candidate.body && f.inputs == candidate.inputs) {
-                        found.push((cost, Arc::new(candidate)));
-                    }
+                    found.push((cost, Arc::new(Candidate { body, inputs, sources, formed })));
                 }
                 // What is no kernel by itself is none with more.
-                None if combination == 0 && alone => break,
+                None if combination == 0 => {
+                    tried = all;
+                    break;
+                }
                 None => {}
             }
-            alone = false;
         }
+        room.spend(tried, all);
     }
-    let found = undominated(net, found);
+    let found = undominated(net, cheapest(found));
     // The best few by either cost in turn, and always the smallest, and the longest chain of moves.
     let order = |k: usize, found: &[([f64; 2], Arc<Candidate>)]| {
         let mut o: Vec<usize> = (0..found.len()).collect();
@@ -439,8 +514,9 @@ fn kernels_of(net: &Net, class: usize, kernels: &[Vec<Arc<Candidate>>], costs: [
     };
     let (shared, whole) = (order(0, &found), order(1, &found));
     let mut ranked: Vec<usize> = vec![];
+    let mut placed = vec![false; found.len()];
     for i in shared.iter().zip(&whole).flat_map(|(a, b)| [*a, *b]) {
-        if !ranked.contains(&i) {
+        if !std::mem::replace(&mut placed[i], true) {
             ranked.push(i);
         }
     }
@@ -483,6 +559,25 @@ fn first_operand(p: &Pick) -> Option<Vec<u32>> {
     Some(read)
 }
 
+/// The cheapest of many by either cost, and the smallest: those that are compared.
+fn cheapest(mut found: Vec<([f64; 2], Arc<Candidate>)>) -> Vec<([f64; 2], Arc<Candidate>)> {
+    if found.len() <= COMPARED {
+        return found;
+    }
+    let mut keep = vec![false; found.len()];
+    let mut by = |key: &dyn Fn(usize) -> f64| {
+        let mut order: Vec<usize> = (0..found.len()).collect();
+        order.sort_by(|&a, &b| key(a).total_cmp(&key(b)).then_with(|| found[a].1.body.cmp(&found[b].1.body)));
+        order.into_iter().take(COMPARED / 3).for_each(|i| keep[i] = true);
+    };
+    by(&|i| found[i].0[0]);
+    by(&|i| found[i].0[1]);
+    by(&|i| found[i].1.body.nodes.len() as f64);
+    let mut keep = keep.into_iter();
+    found.retain(|_| keep.next().unwrap_or(true));
+    found
+}
+
 /// Without kernels that another of their shape makes pointless: no dearer, and needing no more. Inputs and recipes are there anyway, and
 /// free reshapes are looked through. Of equals the smallest stays.
 fn undominated(net: &Net, mut found: Vec<([f64; 2], Arc<Candidate>)>) -> Vec<([f64; 2], Arc<Candidate>)> {
@@ -519,4 +614,27 @@ fn is_depthwise(net: &Net, n: &NetNode) -> bool {
     matches!(op.def().kind, Kind::Contract(Contract::Conv))
         && groups > 1
         && same_class_type(net, n.needs[1]).and_then(|t| t.shape.0.first()?.known()) == Some(groups as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::combinations;
+    use std::collections::HashSet;
+
+    #[test]
+    fn few_combinations_are_the_promising_ones() {
+        // All of them, the first operand fastest.
+        assert_eq!(combinations(&[2, 2], 4), [[0, 0], [1, 0], [0, 1], [1, 1]]);
+        assert_eq!(combinations(&[3], 2), [[0], [1]]);
+        // Of two, those that are both among the first.
+        assert_eq!(combinations(&[9, 9], 4), [[0, 0], [1, 0], [0, 1], [2, 0]]);
+        // Of many, all leaves, all of the next, then one at a time.
+        let many = combinations(&[3; 200], 64);
+        assert_eq!((many.len(), &many[0], &many[1]), (64, &vec![0; 200], &vec![1; 200]));
+        assert_eq!(many[2].iter().sum::<usize>(), 1);
+        assert_eq!(many.iter().collect::<HashSet<_>>().len(), 64);
+        for most in [1, 8, 1024] {
+            assert!(combinations(&[17, 17, 17], most).len() <= most);
+        }
+    }
 }

@@ -21,11 +21,10 @@ use crate::names::Names;
 use crate::net::What;
 use crate::values::Known;
 use crate::{Options, bridge, rules};
-use egg::{FlatTerm, Id, Language, RecExpr, Rewrite, Runner, SimpleScheduler};
+use egg::{FlatTerm, Id, Language, RecExpr, Rewrite, Runner};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 use tahoma_core::artifact::Numerics;
 use tahoma_core::{Attrs, Diagnostic, ValueId};
 
@@ -35,8 +34,8 @@ const TREE: usize = 1200;
 /// E-nodes of one proof's e-graph, and rounds of all rules in it.
 const NODES: usize = 6_000;
 const ROUNDS: usize = 8;
-/// Emergency stop for one round.
-const TIME: Duration = Duration::from_secs(5);
+/// What one round may overshoot that by: the last one often ends the proof.
+const OVERSHOOT: usize = 4;
 /// Longest line of an expression printed, in characters.
 const LONGEST: usize = 800;
 
@@ -456,8 +455,8 @@ pub(crate) fn derive(
             .with_egraph(g)
             .with_iter_limit(1)
             .with_node_limit(NODES)
-            .with_time_limit(TIME)
-            .with_scheduler(SimpleScheduler)
+            .with_time_limit(crate::NEVER)
+            .with_scheduler(crate::Bounded(OVERSHOOT * NODES))
             .run(means.rewrites.iter().copied());
         g = runner.egraph;
         g.analysis.made = Facts::canonical_made(&g);

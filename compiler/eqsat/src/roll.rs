@@ -20,6 +20,9 @@ use tahoma_core::{Attr, Attrs, Builder, Diagnostic, Graph, Node, Origin, Program
 /// Least and most ops of a repeated block.
 const LEAST: usize = 6;
 const MOST: usize = 1024;
+/// Blocks of up to so many ops that repeat often are taken several at a time, so that a kernel's worth of ops is one block.
+const SHORT: usize = 12;
+const KERNEL: usize = crate::kernel::MAX_OPS;
 /// Programs of fewer ops are searched whole, and those where repeating leaves more than this share of them to search.
 const SMALL: usize = 200;
 const SHARE: usize = 3;
@@ -200,7 +203,15 @@ impl<'g> Whole<'g> {
             }
         }
         found.sort_by_key(|f| (std::cmp::Reverse(f.0), f.1, f.2));
-        found.into_iter().take(4).find_map(|(_, period, start, len)| self.aligned(range.start + start, period, len))
+        // A run of `len` pairs this far apart has `len + period` ops: so many less pairs are further apart.
+        let several = |period: usize, len: usize| {
+            let long = KERNEL.div_ceil(period) * period;
+            if period <= SHORT && len + period >= 3 * long { (long, len + period - long) } else { (period, len) }
+        };
+        found.into_iter().take(4).find_map(|(_, period, start, len)| {
+            let (period, len) = several(period, len);
+            self.aligned(range.start + start, period, len)
+        })
     }
 
     /// Blocks of a run, cut where the fewest values cross.
@@ -228,7 +239,9 @@ impl<'g> Whole<'g> {
             }
             at += same.max(1);
         }
-        (best.len() > 1).then(|| blocks[best].to_vec())
+        // Ops side by side are no layers: what most of them make leaves the block.
+        let beside = pieces.get(best.start).is_some_and(|p| p.results.len() * 2 > period);
+        (best.len() > 1 && !beside).then(|| blocks[best].to_vec())
     }
 
     /// Fixed nodes that a value needs, operands first.

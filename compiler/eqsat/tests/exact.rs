@@ -6,7 +6,8 @@ use tahoma_eqsat::extract::exact::{Effort, Exact, solve};
 use tahoma_eqsat::{Options, SM_90A, TRN2, optimize};
 use tahoma_nets::{NETWORKS, Size};
 
-const BUDGET: Duration = Duration::from_secs(60);
+/// Edges visited: more than any of these needs.
+const BUDGET: u64 = 1 << 40;
 
 fn random(seed: &mut u64, below: u64) -> u64 {
     *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -69,10 +70,10 @@ fn optimal_on_all_small_nets() {
 }
 
 #[test]
-fn without_time_there_is_still_an_honest_bound() {
+fn without_work_there_is_still_an_honest_bound() {
     for seed in 0..100 {
         let p = net(seed, 9, 4, 8);
-        let found = solve(&p, &[0; 9], Effort::full(Duration::ZERO)).unwrap();
+        let found = solve(&p, &[0; 9], Effort::full(0)).unwrap();
         let best = least(&p);
         assert!(found.lower() <= best && best <= found.best().cost, "{seed}: {found:?} {best}");
         assert!(found.best().cost <= cost(&p, &[0; 9]));
@@ -87,15 +88,15 @@ fn problems_that_are_no_nets_are_refused() {
     assert_eq!(solve(&p, &[0], Effort::full(BUDGET)), None);
 }
 
-/// Ordinary extraction on networks: never worse than greedy fusion, and within 2 % of the optimum where that is found in two seconds (it
-/// takes NasNet 20, and is 4 % below).
+/// Ordinary extraction on networks: never worse than greedy fusion, and within 2 % of the optimum where that is found in some two seconds' work
+/// (NasNet takes ten times that, and is 4 % below).
 #[test]
 fn networks_are_extracted_within_two_percent() {
     let mut known = 0;
     for n in NETWORKS {
         let p = (n.build)(Size::Reduced);
         for target in [&TRN2, &SM_90A] {
-            let options = Options { exact: Some(Duration::from_secs(2)), ..Options::new(target) };
+            let options = Options { exact: Some(400_000_000), ..Options::new(target) };
             let (_, r) = optimize(&p, &options).unwrap_or_else(|d| panic!("{}: {d}", n.name));
             assert!(r.chosen_ns <= r.greedy_ns, "{} for {}: {} over {}", n.name, target.name, r.chosen_ns, r.greedy_ns);
             if r.lower_ns >= r.exact_ns {
@@ -114,7 +115,7 @@ fn the_solver_crate_finds_the_same_optimum() {
     for seed in 0..300 {
         let p = net(seed, 10 + seed % 40, 4, 3 + seed % 9);
         let Exact::Optimal(a) = solve(&p, &vec![0; p.classes.len()], Effort::full(BUDGET)).unwrap() else { panic!("{seed}: no optimum") };
-        let Some(other) = ilp::solve(&p, (seed % 2 == 0).then_some(&a.way), BUDGET) else { continue };
+        let Some(other) = ilp::solve(&p, (seed % 2 == 0).then_some(&a.way), Duration::from_secs(60)) else { continue };
         assert!((a.cost - other).abs() < 1e-4, "{seed}: {} against {other}", a.cost);
         proved += 1;
     }

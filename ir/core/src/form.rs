@@ -11,6 +11,7 @@
 //! or convolution takes its summed axes as `k`. What stays non-linear, or mixes two row shapes, is refused and materialised.
 
 mod index;
+mod pieces;
 mod rows;
 
 use crate::attr::Attrs;
@@ -21,6 +22,7 @@ use crate::op::{Contract, Kind, Monoid, Move, OpError, Scalar};
 use crate::scalar::{Binary, Expr, Step};
 use crate::types::DType;
 use index::{Lin, Split, decompose};
+use pieces::{Cuts, Piece};
 use std::collections::HashMap;
 
 /// Why a group of ops is no kernel. Fusion then leaves it apart; a single op runs on the host.
@@ -34,34 +36,56 @@ fn no<T>(why: impl Into<String>) -> Result<T, FormError> {
 
 /// Most axes splits tried before a reshape is refused.
 const SPLITS: usize = 8;
+/// Most buffers of one kernel: their addresses fit into half of the 4096 bytes of parameters that every Nvidia GPU takes.
+pub const MAX_BUFFERS: usize = 256;
 
 /// Most points of a kernel's loops, 2^48: a day on the fastest GPU. Below it no count of points, operations or bytes overflows.
 const MOST_POINTS: u64 = 1 << 48;
 
 /// The kernel that computes `graph`'s outputs from its inputs. All types must be static; constants must be uniform.
 pub fn form(graph: &Graph, name: &str) -> Result<KernelSpec, FormError> {
-    let graph = expand(graph)?;
-    let mut splits: HashMap<Axis, Vec<u64>> = HashMap::new();
-    for _ in 0..SPLITS {
-        match Former::new(&graph, &splits)?.run(name) {
+    let buffers = graph.inputs.len() + graph.outputs.len();
+    if buffers > MAX_BUFFERS {
+        return no(format!("{buffers} buffers where {MAX_BUFFERS} are the most for one kernel"));
+    }
+    let expanded = if is_written_out(graph) { None } else { Some(expand(graph)?) };
+    let graph = expanded.as_ref().unwrap_or(graph);
+    let mut cuts = Cuts::new(graph)?;
+    for _ in 0..3 * SPLITS {
+        let failed = match Former::new(graph, &cuts)?.run(name) {
             Ok(spec) if spec.points() > MOST_POINTS => return no(format!("{} points are more than any machine runs", spec.points())),
             Ok(spec) => return Ok(spec),
-            Err(Stop::No(e)) => return Err(e),
-            Err(Stop::Split(axis, parts)) => {
-                let old = splits.insert(axis, parts.clone());
-                if old.as_ref() == Some(&parts) {
-                    return no("a reshape does not divide the loops");
-                }
+            Err(Stop::No(e)) => Some(e),
+            Err(Stop::Pieces(axis, extent)) => {
+                cuts.tile[axis] = extent;
+                cuts.splits.remove(&Axis::Out(axis));
+                cuts.in_pieces = true;
+                None
             }
+            Err(Stop::Split(axis, parts)) => {
+                let again = cuts.splits.insert(axis, parts.clone()).is_some_and(|old| old == parts);
+                again.then(|| FormError("a reshape does not divide the loops".into()))
+            }
+        };
+        match failed {
+            // What has no kernel in pieces may have one as a whole.
+            Some(_) if cuts.in_pieces => cuts = Cuts { may_cut: false, ..Cuts::new(graph)? },
+            Some(e) => return Err(e),
+            None => {}
         }
     }
     no("too many reshapes")
 }
 
+/// Whether there is nothing to rewrite in a graph.
+fn is_written_out(graph: &Graph) -> bool {
+    let as_it_is = |n: &Node| n.op.name != "weight" && !matches!(n.op.kind, Kind::Composite(_) | Kind::Opaque | Kind::Structure);
+    graph.nodes.iter().all(as_it_is)
+}
+
 /// Rewrites composites into the ops that define them.
 pub fn expand(graph: &Graph) -> Result<Graph, FormError> {
-    let as_it_is = |n: &Node| n.op.name != "weight" && !matches!(n.op.kind, Kind::Composite(_) | Kind::Opaque | Kind::Structure);
-    if graph.nodes.iter().all(as_it_is) {
+    if is_written_out(graph) {
         return Ok(graph.clone());
     }
     let mut b = Builder::new(&graph.name);
@@ -107,6 +131,8 @@ enum Stop {
     No(FormError),
     /// Split this axis into these extents and start again.
     Split(Axis, Vec<u64>),
+    /// Write the outputs in pieces of this extent along an axis and start again.
+    Pieces(usize, u64),
 }
 
 impl From<FormError> for Stop {
@@ -144,6 +170,13 @@ struct Padding {
     fill: Option<f64>,
 }
 
+impl Padding {
+    /// Equal to the bit of the fill.
+    fn same(&self, o: &Padding) -> bool {
+        self.guards == o.guards && self.fill.map(f64::to_bits) == o.fill.map(f64::to_bits)
+    }
+}
+
 type Index = Vec<Lin>;
 
 struct Former<'g> {
@@ -152,10 +185,11 @@ struct Former<'g> {
     vars: Vec<Var>,
     /// Variables of the row (reductions) or of the sum (contractions).
     inner: Vec<usize>,
-    splits: &'g HashMap<Axis, Vec<u64>>,
+    cuts: &'g Cuts,
     loads: Vec<(Access, DType)>,
     points: Vec<(Point, DType)>,
-    memo: HashMap<(ValueId, Vec<Lin>), usize>,
+    /// By value: where it was asked for, under which padding, and its point. Mostly one or two.
+    memo: Vec<Vec<(Index, Padding, usize)>>,
     /// Extents of the reduced axes, once a reduction was met.
     reduced: Option<Vec<u64>>,
     /// Variables that a reduction's result depends on.
@@ -212,7 +246,7 @@ fn static_shape(g: &Graph, v: ValueId) -> Result<Vec<u64>, FormError> {
 }
 
 impl<'g> Former<'g> {
-    fn new(g: &'g Graph, splits: &'g HashMap<Axis, Vec<u64>>) -> Result<Former<'g>, FormError> {
+    fn new(g: &'g Graph, cuts: &'g Cuts) -> Result<Former<'g>, FormError> {
         for n in &g.nodes {
             for v in n.operands.iter().chain(&n.results) {
                 let s = static_shape(g, *v)?;
@@ -226,10 +260,10 @@ impl<'g> Former<'g> {
             producers: g.producers(),
             vars: vec![],
             inner: vec![],
-            splits,
+            cuts,
             loads: vec![],
             points: vec![],
-            memo: HashMap::new(),
+            memo: vec![vec![]; g.types.len()],
             reduced: None,
             kept: vec![],
             decided: false,
@@ -240,7 +274,7 @@ impl<'g> Former<'g> {
 
     /// Variables for an axis: one, or one per part where it is split; none for extent 1. The linear form that walks the axis.
     fn axis_vars(&mut self, axis: Axis, extent: u64) -> (Vec<usize>, Lin) {
-        let parts = self.splits.get(&axis).cloned().unwrap_or_else(|| vec![extent]);
+        let parts = self.cuts.splits.get(&axis).cloned().unwrap_or_else(|| vec![extent]);
         let (mut ids, mut lin, mut step) = (vec![], Lin::default(), extent);
         for p in parts {
             step /= p;
@@ -254,27 +288,16 @@ impl<'g> Former<'g> {
     }
 
     fn run(mut self, name: &str) -> Result<KernelSpec, Stop> {
-        let Some(first) = self.g.outputs.first() else { return stop("no output") };
-        let shape = static_shape(self.g, first.value)?;
-        for o in &self.g.outputs {
-            if static_shape(self.g, o.value)? != shape {
-                return stop("outputs of different shapes");
-            }
-        }
-        let mut index = vec![];
-        let mut out_vars = vec![];
-        for (a, &n) in shape.iter().enumerate() {
-            let (ids, lin) = self.axis_vars(Axis::Out(a), n);
-            out_vars.extend(ids);
-            index.push(lin);
-        }
+        let (out_vars, pieces) = self.pieces()?;
         // First pass: which variables do reductions keep, and which axes do they remove?
-        let values: Vec<ValueId> = self.g.outputs.iter().map(|o| o.value).collect();
-        for &v in &values {
-            self.point(v, &index, &Padding::default())?;
+        for p in &pieces {
+            self.point(p.value, &p.index, &Padding::default())?;
+        }
+        if pieces.len() > self.g.outputs.len() && (self.contract.is_some() || self.reduced.is_some()) {
+            return stop("a reduction in pieces");
         }
         if self.contract.is_some() {
-            return self.finish_contract(name, &out_vars, &index, &values);
+            return self.finish_contract(name, &out_vars, &pieces);
         }
         let mut outer = out_vars.clone();
         if let Some(extents) = self.reduced.clone() {
@@ -289,15 +312,15 @@ impl<'g> Former<'g> {
                 self.inner = free;
             }
             self.decided = true;
-            self.memo.clear();
+            self.memo.iter_mut().for_each(Vec::clear);
             self.points.clear();
             self.loads.clear();
-            for &v in &values {
-                self.point(v, &index, &Padding::default())?;
+            for p in &pieces {
+                self.point(p.value, &p.index, &Padding::default())?;
             }
         }
-        let roots: Vec<usize> = values.iter().map(|&v| self.point(v, &index, &Padding::default())).collect::<Result<_, _>>()?;
-        self.finish_rows(name, &outer, &index, &roots)
+        let roots: Vec<usize> = pieces.iter().map(|p| self.point(p.value, &p.index, &Padding::default())).collect::<Result<_, _>>()?;
+        self.finish_rows(name, &outer, &pieces, &roots)
     }
 
     fn add(&mut self, p: Point, d: DType) -> usize {
@@ -310,16 +333,12 @@ impl<'g> Former<'g> {
 
     /// The value at an index, as a point.
     fn point(&mut self, v: ValueId, index: &Index, pad: &Padding) -> Result<usize, Stop> {
-        let key = (v, index.clone());
-        if pad.guards.is_empty()
-            && let Some(&p) = self.memo.get(&key)
-        {
+        let known = self.memo[v.index()].iter().find(|m| m.0 == *index && m.1.same(pad));
+        if let Some(&(_, _, p)) = known {
             return Ok(p);
         }
         let p = self.point_new(v, index, pad)?;
-        if pad.guards.is_empty() {
-            self.memo.insert(key, p);
-        }
+        self.memo[v.index()].push((index.clone(), pad.clone(), p));
         Ok(p)
     }
 
@@ -424,33 +443,6 @@ impl<'g> Former<'g> {
             args.push(self.point(o, &to, &inner)?);
         }
         Ok(self.add(Point::Op(s, args), d))
-    }
-
-    /// `out = Σ pieces`, each read as −0 outside its part: adding −0 keeps every bit of a float.
-    /// Padding with −0 around it is the same once more.
-    fn concat(&mut self, n: &Node, index: &Index, outer: &Padding, d: DType) -> Result<usize, Stop> {
-        let axis = n.attrs.int("axis").unwrap_or_default() as usize;
-        let (mut start, mut sum) = (0i64, None);
-        for &o in &n.operands {
-            let extent = static_shape(self.g, o)?[axis] as i64;
-            let mut at = index.clone();
-            at[axis] = at[axis].plus(&Lin::constant(-start));
-            let fill = if d.is_float() { -0.0 } else { 0.0 };
-            let guards = outer.guards.iter().cloned().chain([(at[axis].clone(), extent)]).collect();
-            let pad = Padding { guards, fill: Some(fill) };
-            if extent == 1 {
-                // Where the guard holds there is one element.
-                at[axis] = Lin::default();
-            }
-            let p = self.point(o, &at, &pad)?;
-            let join = if d == DType::Bool { Binary::Or } else { Binary::Add };
-            sum = Some(match sum {
-                None => p,
-                Some(s) => self.add(Point::Op(Scalar::Binary(join), vec![s, p]), d),
-            });
-            start += extent;
-        }
-        sum.ok_or_else(|| Stop::No(FormError("concat of nothing".into())))
     }
 
     fn access(&self, v: ValueId, index: &Index, pad: &Padding) -> Result<Access, Stop> {

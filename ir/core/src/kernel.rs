@@ -94,7 +94,8 @@ pub enum RowStep {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(arbitrary::Arbitrary))]
 pub struct Store {
-    /// Over `outer ++ inner` for a row value, over `outer` for a scalar. Injective, no guards.
+    /// Over `outer ++ inner` for a row value, over `outer` for a scalar. Injective, no guards. Several stores may write one output, each
+    /// its own elements.
     pub access: Access,
     pub value: usize,
 }

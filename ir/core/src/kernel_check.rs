@@ -3,7 +3,7 @@
 //! ```text
 //! sizes      every buffer and every loop nest has a number of elements and of bytes that a machine can count
 //! reads      offset + Σ strides[d]·i[d] lies in the buffer at every point of the loops where all guards hold
-//! writes     each element of each output is written once, by one store
+//! writes     each element of each output is written once; stores that share an output write it in equal pieces
 //! values     each step uses earlier values, of the types its function takes
 //! work       outputs bound the loops that write; what the loops of a row read bounds those
 //! ```
@@ -15,6 +15,7 @@ use crate::kernel::*;
 use crate::kernel_eval::SpecError;
 use crate::scalar::{Expr, Step, Unary};
 use crate::types::{DType, TensorType};
+use std::collections::HashSet;
 
 /// Most loops around one access. Each has two points or more unless it does nothing, and there are fewer than 2^63 points.
 const MAX_LOOPS: usize = 64;
@@ -81,12 +82,12 @@ impl Checker<'_> {
             values.push((l.dtype, !l.per_row && !r.inner.is_empty()));
         }
         self.steps(&r.steps, &mut values)?;
-        let mut written = vec![false; self.outputs.len()];
+        let mut stores = vec![vec![]; self.outputs.len()];
         for s in &r.stores {
             let Some(&(dtype, row)) = values.get(s.value) else { return no(format!("a store of value {}", s.value)) };
-            self.store(&s.access, dtype, if row { &all } else { &outer }, &mut written)?;
+            self.store(&s.access, dtype, if row { &all } else { &outer }, &mut stores)?;
         }
-        all_written(&written)
+        self.all_written(&stores)
     }
 
     fn contract(&self, c: &ContractSpec) -> R<()> {
@@ -112,9 +113,9 @@ impl Checker<'_> {
             inputs.push(l.dtype);
         }
         let dtype = expr(&c.epilogue, &inputs)?;
-        let mut written = vec![false; self.outputs.len()];
-        self.store(&c.store, dtype, &out, &mut written)?;
-        all_written(&written)
+        let mut stores = vec![vec![]; self.outputs.len()];
+        self.store(&c.store, dtype, &out, &mut stores)?;
+        self.all_written(&stores)
     }
 
     /// What a contraction multiplies; only a whole row may hold reductions and a product.
@@ -158,36 +159,28 @@ impl Checker<'_> {
         in_bounds(a, extents, size).map_err(|why| SpecError(format!("a read of input {} ({t}): {why}", a.buffer)))
     }
 
-    /// A store that writes each element of its output once: its strides count the elements like the digits of a number.
-    fn store(&self, a: &Access, dtype: DType, extents: &[i64], written: &mut [bool]) -> R<()> {
-        let (Some(&size), Some(t)) = (self.outputs.get(a.buffer), self.spec.outputs.get(a.buffer)) else {
+    /// A store of the output's type; which elements it writes is judged together with the others of that output.
+    fn store<'s>(&self, a: &'s Access, dtype: DType, extents: &[i64], stores: &mut [Vec<(&'s Access, Vec<i64>)>]) -> R<()> {
+        let (Some(of), Some(t)) = (stores.get_mut(a.buffer), self.spec.outputs.get(a.buffer)) else {
             return no(format!("a write of output {} of {}", a.buffer, self.outputs.len()));
         };
         if t.dtype != dtype {
             return no(format!("a write of {dtype} to output {}, which is {t}", a.buffer));
         }
-        if std::mem::replace(&mut written[a.buffer], true) {
-            return no(format!("output {} is written twice", a.buffer));
-        }
-        let wrong = || no(format!("output {} ({t}) is not written element by element, each once", a.buffer));
-        if a.strides.len() != extents.len() || !a.guards.is_empty() {
-            return wrong();
-        }
-        let mut digits: Vec<(i64, i64)> = a.strides.iter().copied().zip(extents.iter().copied()).filter(|d| d.1 > 1).collect();
-        digits.sort_unstable_by_key(|d| d.0.unsigned_abs());
-        // A reversed loop starts at its last element.
-        let (mut step, mut first) = (1i64, 0i64);
-        for (stride, extent) in digits {
-            if stride.unsigned_abs() != step as u64 {
-                return wrong();
+        of.push((a, extents.to_vec()));
+        Ok(())
+    }
+
+    fn all_written(&self, stores: &[Vec<(&Access, Vec<i64>)>]) -> R<()> {
+        for (i, (of, &size)) in stores.iter().zip(&self.outputs).enumerate() {
+            let t = &self.spec.outputs[i];
+            match of.len() {
+                0 => return no(format!("output {i} is never written")),
+                _ if !covers(size, of) => return no(format!("output {i} ({t}) is not written element by element, each once")),
+                _ => {}
             }
-            if stride < 0 {
-                first += step * (extent - 1);
-            }
-            // All extents together are counted by an i64.
-            step *= extent;
         }
-        if step == size && first == a.offset { Ok(()) } else { wrong() }
+        Ok(())
     }
 
     fn steps(&self, steps: &[RowStep], values: &mut Vec<Value>) -> R<()> {
@@ -210,11 +203,50 @@ impl Checker<'_> {
     }
 }
 
-fn all_written(written: &[bool]) -> R<()> {
-    match written.iter().position(|w| !w) {
-        Some(i) => no(format!("output {i} is never written")),
-        None => Ok(()),
+/// Whether stores of equal strides write each of `size` elements once. The strides count elements like the digits of a number; where
+/// a stride is larger than what the smaller ones count, there is room between them for so many pieces, and each store is one of these.
+fn covers(size: i64, stores: &[(&Access, Vec<i64>)]) -> bool {
+    let Some((first, extents)) = stores.first() else { return false };
+    let alike = |(a, e): &(&Access, Vec<i64>)| a.strides == first.strides && e == extents && a.guards.is_empty();
+    if !stores.iter().all(alike) || first.strides.len() != extents.len() {
+        return false;
     }
+    let mut digits: Vec<(i64, i64)> = first.strides.iter().copied().zip(extents.iter().copied()).filter(|d| d.1 > 1).collect();
+    digits.sort_unstable_by_key(|d| d.0.unsigned_abs());
+    // A reversed loop starts at its last element. Each room between strides: its weight, and how many pieces fit.
+    let (mut step, mut base, mut rooms) = (1i64, 0i64, vec![]);
+    for (stride, extent) in digits {
+        let Some(s) = stride.checked_abs().filter(|&s| s >= step && s % step == 0) else { return false };
+        let Some(next) = s.checked_mul(extent) else { return false };
+        if s > step {
+            rooms.push((step, s / step));
+        }
+        if stride < 0 {
+            base += s * (extent - 1);
+        }
+        step = next;
+    }
+    if step > size || size % step != 0 {
+        return false;
+    }
+    if size > step {
+        rooms.push((step, size / step));
+    }
+    // All digits and rooms together count `size`, which an i64 holds.
+    let pieces: i64 = rooms.iter().map(|r| r.1).product();
+    let mut seen = HashSet::new();
+    pieces as usize == stores.len()
+        && stores.iter().all(|(a, _)| {
+            let Some(mut rest) = a.offset.checked_sub(base) else { return false };
+            for &(weight, count) in rooms.iter().rev() {
+                let piece = rest.div_euclid(weight);
+                if !(0..count).contains(&piece) {
+                    return false;
+                }
+                rest -= piece * weight;
+            }
+            rest == 0 && seen.insert(a.offset)
+        })
 }
 
 /// The type of an expression's value.

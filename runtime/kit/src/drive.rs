@@ -8,8 +8,6 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-/// Longest that one case may take.
-const CASE: Duration = Duration::from_secs(60);
 /// Bytes of a worker's error output that are kept.
 const SAID: usize = 2000;
 
@@ -20,6 +18,8 @@ pub struct Workers<'a> {
     /// Arguments before the names of the cases.
     pub args: Vec<String>,
     pub images: &'static str,
+    /// Longest that one case may take.
+    pub each: Duration,
     /// No case is begun after this.
     pub until: Instant,
 }
@@ -72,7 +72,7 @@ impl Workers<'_> {
         });
         let mut hung = false;
         while all.len() < cases.len() {
-            match lines.recv_timeout(CASE) {
+            match lines.recv_timeout(self.each) {
                 Ok(line) => match serde_json::from_str::<Outcome>(&line) {
                     Ok(o) if o.name == cases[all.len()].name => push(all, o),
                     _ => {}
@@ -94,7 +94,7 @@ impl Workers<'_> {
         let told = all.len() > begun && all.last().is_some_and(|o| o.status == Status::Error);
         let late = Instant::now() >= self.until && !hung && all.len() > begun;
         if all.len() < cases.len() && !told && !late {
-            let why = if hung { format!("no result in {} s", CASE.as_secs()) } else { format!("its process ended: {status}") };
+            let why = if hung { format!("no result in {} s", self.each.as_secs()) } else { format!("its process ended: {status}") };
             let why = if said.is_empty() { why } else { format!("{why}; {said}") };
             push(all, Outcome::failed(cases[all.len()], self.images, Status::Error, why));
         }

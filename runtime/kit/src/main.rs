@@ -34,6 +34,9 @@ enum Command {
         /// Begin no case after so many seconds
         #[arg(long, default_value_t = 270)]
         seconds: u64,
+        /// A case that takes longer than so many seconds has failed
+        #[arg(long, default_value_t = 60)]
+        case_seconds: u64,
         /// Only cases whose name has this in it
         #[arg(long, default_value = "")]
         only: String,
@@ -75,9 +78,9 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Run { kit, seconds, only, quick, ptx_only, no_tools, python, output } => {
+        Command::Run { kit, seconds, case_seconds, only, quick, ptx_only, no_tools, python, output } => {
             let python = if no_tools { None } else { Some(python.as_str()) };
-            run(&kit, seconds, &only, quick, ptx_only, python, &output)
+            run(&kit, [seconds, case_seconds], &only, quick, ptx_only, python, &output)
         }
         Command::Worker { kit, target, cubins, runs, names } => work(&kit, target, cubins, runs, &names),
         Command::List { kit } => list(&kit),
@@ -117,7 +120,15 @@ fn work(dir: &Path, target: String, cubins: bool, runs: usize, names: &[String])
     Ok(good)
 }
 
-fn run(dir: &Path, seconds: u64, only: &str, quick: bool, ptx_only: bool, python: Option<&str>, output: &Path) -> Result<bool, Diagnostic> {
+fn run(
+    dir: &Path,
+    [seconds, case_seconds]: [u64; 2],
+    only: &str,
+    quick: bool,
+    ptx_only: bool,
+    python: Option<&str>,
+    output: &Path,
+) -> Result<bool, Diagnostic> {
     let start = Instant::now();
     let unix_seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let kit = Kit::load(dir)?;
@@ -152,7 +163,7 @@ fn run(dir: &Path, seconds: u64, only: &str, quick: bool, ptx_only: bool, python
             a.extend(["--runs".into(), "1".into()]);
         }
         let images = if cubins { "cubin" } else { "ptx" };
-        let workers = Workers { program: &program, args: a, images, until };
+        let workers = Workers { program: &program, args: a, images, each: Duration::from_secs(case_seconds), until };
         cases.extend(workers.run(&these, &mut |o| {
             count += 1;
             if o.status == Status::Pass {

@@ -6,6 +6,7 @@ mod bert;
 mod conv;
 mod data;
 mod gpt_oss;
+pub mod growth;
 mod inception;
 mod llama;
 mod nasnet;

@@ -86,10 +86,12 @@ impl Random {
     }
     /// Values that reach the ends of their types: integers of all bits; floats of one magnitude, of every magnitude, or near an offset,
     /// between the exponents of `reach`; `awkward` ones are now and then −0, infinite, NaN, or an end of the type. Places and shapes are
-    /// as always.
+    /// as always, and so is all of a program whose extents depend on data.
     pub fn edges(&self, draw: u64, reach: fn(DType) -> (i32, i32), awkward: bool) -> Values {
+        // Where extents depend on data, any number may become one.
+        let open = self.program.main().types.iter().any(|t| !t.shape.is_static());
         self.all(draw, |rng, l| match l.draw {
-            Draw::Any | Draw::Positive if l.ty.dtype != DType::Bool => edge(rng, &l.ty, l.draw == Draw::Positive, reach, awkward),
+            Draw::Any | Draw::Positive if l.ty.dtype != DType::Bool && !open => edge(rng, &l.ty, l.draw == Draw::Positive, reach, awkward),
             _ => drawn(rng, &l.ty, &l.draw, awkward),
         })
     }

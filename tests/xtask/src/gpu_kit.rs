@@ -54,5 +54,9 @@ pub(crate) fn run(args: &[&str]) -> Result<(), String> {
     let env: Vec<(&str, &str)> = env.iter().map(|(k, v)| (*k, v.as_str())).collect();
     let kit = Path::new(out).join("tahoma-kit").display().to_string();
     println!("\nAgainst the fake driver: results are those of the PTX emulator, times are its instructions\n");
-    shell::run(&kit, &["run", out, "--quick", "--no-tools", "--ptx-only", "--seconds", "1200", "--output", &results], &env)
+    shell::run(
+        &kit,
+        &["run", out, "--quick", "--no-tools", "--ptx-only", "--seconds", "3600", "--case-seconds", "600", "--output", &results],
+        &env,
+    )
 }

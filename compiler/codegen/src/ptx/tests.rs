@@ -781,3 +781,12 @@ fn routing_is_one_kernel() {
         check(&spec, &inputs);
     }
 }
+
+#[test]
+fn many_parts_and_many_outputs_are_one_kernel() {
+    for c in crate::fused::wide() {
+        let spec = form(&c.graph, &c.name).unwrap_or_else(|e| panic!("{}: {e}", c.name));
+        let inputs = Random(c.name.len() as u64).tensors(&spec);
+        check(&spec, &inputs);
+    }
+}

@@ -61,9 +61,11 @@ fn check_graph(g: &tahoma_core::Graph, inputs: &[Tensor], bound: f64) -> String 
         .map(|((_, b), p)| HbmTensor { dtype: p.dtype, shape: p.shape.clone(), data: b.as_slice().into() })
         .collect();
     let got = simulate(&program, &args, &Options::default()).unwrap_or_else(|f| panic!("{f}\n{}", k.nki));
-    let got = Tensor::from_bytes(want[0].dtype(), want[0].shape(), &got.outputs[0].data).expect("as many bytes");
-    for (i, (a, b)) in got.to_f64s().iter().zip(want[0].to_f64s()).enumerate() {
-        assert!((a - b).abs() <= bound * (1.0 + b.abs()), "element {i}: {a} but {b}\n{}", k.nki);
+    for (o, want) in want.iter().enumerate() {
+        let got = Tensor::from_bytes(want.dtype(), want.shape(), &got.outputs[o].data).expect("as many bytes");
+        for (i, (a, b)) in got.to_f64s().iter().zip(want.to_f64s()).enumerate() {
+            assert!((a - b).abs() <= bound * (1.0 + b.abs()), "output {o} element {i}: {a} but {b}\n{}", k.nki);
+        }
     }
     k.nki
 }
@@ -239,7 +241,7 @@ fn norms_and_attentions_are_one_kernel() {
         seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (seed >> 33) as f64 / (1u64 << 31) as f64 * 2.0 - 1.0
     };
-    for c in crate::fused::cases().into_iter().chain(crate::fused::searches()) {
+    for c in crate::fused::cases().into_iter().chain(crate::fused::searches()).chain(crate::fused::wide()) {
         let mut bound = 2e-5;
         let mut inputs = vec![];
         for p in &c.graph.inputs {

@@ -20,7 +20,6 @@ use super::dag::{self, Answer, DagWay, Problem};
 use reduce::Core;
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
 
 /// Relative difference below which two costs count as equal: the optimum is told to this precision.
 pub const TOLERANCE: f64 = 1e-6;
@@ -35,30 +34,27 @@ const WIDER: usize = 8;
 pub struct Effort {
     /// States kept per class of the widest frontier search: memory.
     pub width: usize,
-    /// Edges visited, and time.
+    /// Edges visited.
     pub work: u64,
-    pub time: Duration,
 }
 
 impl Effort {
     /// Fractions of a second on nets of real networks, and the same answer on every machine.
-    pub const QUICK: Effort = Effort { width: FIRST_WIDTH * WIDER, work: 100_000_000, time: FOREVER };
-    /// To the optimum, if it is found in time.
-    pub fn full(time: Duration) -> Effort {
-        Effort { width: 1 << 22, work: u64::MAX, time }
+    pub const QUICK: Effort = Effort { width: FIRST_WIDTH * WIDER, work: 100_000_000 };
+    /// To the optimum, if it is found with so much work.
+    pub fn full(work: u64) -> Effort {
+        Effort { width: 1 << 22, work }
     }
 }
-const FOREVER: Duration = Duration::from_secs(1 << 24);
 
-/// What is left of an effort.
+/// What is left of an effort: work, not time, so that the answer does not depend on the machine.
 struct Clock {
-    deadline: Instant,
     left: Cell<u64>,
 }
 
 impl Clock {
     fn late(&self) -> bool {
-        self.left.get() == 0 || Instant::now() >= self.deadline
+        self.left.get() == 0
     }
     fn spend(&self, work: u64) {
         self.left.set(self.left.get().saturating_sub(work));
@@ -93,9 +89,9 @@ impl Exact {
 /// The least cost, or what is known about it when the effort is spent. `None` unless every class needs earlier ones alone, as in a choice
 /// net, or if a root cannot be made. `incumbent` is the answer to beat.
 ///
-/// Apart from the moment at which the time ends it, equal problems give equal answers.
+/// Equal problems give equal answers.
 pub fn solve(problem: &Problem, incumbent: &[u32], effort: Effort) -> Option<Exact> {
-    let clock = Clock { deadline: Instant::now() + effort.time, left: Cell::new(effort.work) };
+    let clock = Clock { left: Cell::new(effort.work) };
     let mut search = Search { clock, width: effort.width, known: HashMap::new() };
     let ordered = problem.classes.iter().enumerate().all(|(c, ways)| ways.iter().all(|w| w.needs.iter().all(|&k| (k as usize) < c)));
     let found = if ordered { search.problem(problem) } else { None }?;

@@ -10,6 +10,7 @@
 mod algebra;
 #[cfg(test)]
 mod cases;
+pub mod chains;
 pub mod code;
 mod compose;
 mod composite;
@@ -339,6 +340,9 @@ pub fn stays_within(rule: &Rule, rhs: &PatternAst<Node>, egraph: &EGraph, subst:
 
 /// Adds the condition's bindings to a substitution. `None`: does not apply.
 pub fn bindings(rule: &Rule, egraph: &mut EGraph, root: Id, subst: &Subst) -> Option<Subst> {
+    if chains::is_between(rule.name, egraph, subst) {
+        return None;
+    }
     let mut subst = subst.clone();
     if let Some(when) = rule.when {
         let mut m = Match { egraph, subst: &subst, root, binds: vec![] };

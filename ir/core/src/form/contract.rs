@@ -206,11 +206,9 @@ impl Former<'_> {
         if self.points[p].1 == to { p } else { self.add(Point::Op(Scalar::Cast, vec![p]), to) }
     }
 
-    pub(super) fn finish_contract(mut self, name: &str, out_vars: &[usize], index: &Index, values: &[ValueId]) -> Result<KernelSpec, Stop> {
-        if values.len() != 1 {
-            return stop("a contraction with several outputs");
-        }
-        let root = self.point(values[0], index, &Padding::default())?;
+    pub(super) fn finish_contract(mut self, name: &str, out_vars: &[usize], pieces: &[Piece]) -> Result<KernelSpec, Stop> {
+        let [Piece { value, index, .. }] = pieces else { return stop("a contraction with several outputs") };
+        let root = self.point(*value, index, &Padding::default())?;
         let Some(mut c) = self.contract.clone() else { return stop("no contraction") };
         if self.reduced.is_some() {
             return stop("a reduction beside a contraction");
@@ -261,7 +259,7 @@ impl Former<'_> {
         if at[&root] != steps.len() - 1 {
             return stop("an epilogue without an end");
         }
-        let store = self.store(index, values[0], 0)?;
+        let store = self.store(index, *value, 0)?;
         let outer: Vec<usize> = c.batch.iter().chain(&c.m).chain(&c.n).copied().collect();
         let with = |a: &[usize], b: &[usize]| c.batch.iter().chain(a).chain(b).copied().collect::<Vec<_>>();
         let loads = used_loads

@@ -181,7 +181,7 @@ impl Former<'_> {
         Ok(RowProgram { product, loads: used, steps, value, row })
     }
 
-    pub(super) fn finish_rows(self, name: &str, outer: &[usize], index: &Index, roots: &[usize]) -> Result<KernelSpec, Stop> {
+    pub(super) fn finish_rows(self, name: &str, outer: &[usize], pieces: &[Piece], roots: &[usize]) -> Result<KernelSpec, Stop> {
         let RowProgram { product, loads: used, steps, value, row } = self.program(roots)?;
         if product {
             return stop("a contraction in a row");
@@ -195,8 +195,8 @@ impl Former<'_> {
             })
             .collect();
         let mut stores = vec![];
-        for (i, (&r, o)) in roots.iter().zip(&self.g.outputs).enumerate() {
-            let access = self.store(index, o.value, i)?;
+        for (&r, p) in roots.iter().zip(pieces) {
+            let access = self.store(&p.index, p.value, p.output)?;
             let walks_row = self.inner.iter().any(|&v| access.strides.get(v).copied().unwrap_or(0) != 0);
             if walks_row != row[r] && walks_row {
                 return stop("a scalar of the row stored along it");
@@ -210,40 +210,50 @@ impl Former<'_> {
         Ok(self.spec(name, Body::Rows(rows)))
     }
 
-    /// The expression of a point over values that exist already.
+    /// The expression of a point over values that exist already. Each point is one step, however often it is used: a value squared
+    /// again and again has as many steps as squarings, and twice as many ways to each next one.
     fn expression(&self, root: usize, value: &HashMap<usize, usize>) -> (Expr, Vec<usize>) {
         let (mut e, mut args): (Expr, Vec<usize>) = Default::default();
-        self.build(root, root, value, &mut e, &mut args);
+        let mut built: HashMap<usize, usize> = HashMap::new();
+        let mut todo = vec![root];
+        while let Some(&p) = todo.last() {
+            if built.contains_key(&p) {
+                todo.pop();
+                continue;
+            }
+            let d = self.points[p].1;
+            let made = if p == root { None } else { value.get(&p) };
+            let step = match (made, &self.points[p].0) {
+                (Some(&v), _) => Step::Input(place_of(&mut args, v)),
+                (None, Point::Op(s, operands)) => {
+                    // In the order of the operands, the first one first.
+                    let open: Vec<usize> = operands.iter().rev().copied().filter(|a| !built.contains_key(a)).collect();
+                    if !open.is_empty() {
+                        todo.extend(open);
+                        continue;
+                    }
+                    step(*s, &operands.iter().map(|a| built[a]).collect::<Vec<_>>())
+                }
+                (None, Point::Const(c)) => Step::Const(*c),
+                // A load that is stored as it is.
+                (None, _) => match value.get(&p) {
+                    Some(&v) => Step::Input(place_of(&mut args, v)),
+                    None => Step::Const(Float(0.0)),
+                },
+            };
+            built.insert(p, e.push(step, d));
+            todo.pop();
+        }
         (e, args)
     }
+}
 
-    fn build(&self, p: usize, root: usize, value: &HashMap<usize, usize>, e: &mut Expr, args: &mut Vec<usize>) -> usize {
-        let d = self.points[p].1;
-        if p != root
-            && let Some(&v) = value.get(&p)
-        {
-            let i = args.iter().position(|&a| a == v).unwrap_or_else(|| {
-                args.push(v);
-                args.len() - 1
-            });
-            return e.push(Step::Input(i), d);
-        }
-        match &self.points[p].0 {
-            Point::Op(s, operands) => {
-                let ids: Vec<usize> = operands.iter().map(|&a| self.build(a, root, value, e, args)).collect();
-                e.push(step(*s, &ids), d)
-            }
-            Point::Const(c) => e.push(Step::Const(*c), d),
-            // A load that is stored as it is.
-            _ => match value.get(&p) {
-                Some(&v) => {
-                    args.push(v);
-                    e.push(Step::Input(args.len() - 1), d)
-                }
-                None => e.push(Step::Const(Float(0.0)), d),
-            },
-        }
-    }
+/// Where `v` is among the arguments; it is added where it is not.
+fn place_of(args: &mut Vec<usize>, v: usize) -> usize {
+    args.iter().position(|&a| a == v).unwrap_or_else(|| {
+        args.push(v);
+        args.len() - 1
+    })
 }
 
 /// Whether loops `i` and `i + 1` are one for this access.

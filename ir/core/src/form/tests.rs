@@ -7,6 +7,8 @@ use crate::kernel_eval;
 use crate::tensor::Tensor;
 use crate::types::TensorType;
 
+mod growth;
+
 struct Case {
     b: Builder,
     inputs: Vec<Tensor>,

@@ -125,6 +125,19 @@ fn is_map(n: &Node) -> bool {
     d.operands.len() == 1 && (scalar || super::super::ACTIVATIONS.contains(&d.name))
 }
 
+/// Most parts of a concatenation that is one kernel: a buffer is left for the result, and some for what the parts are made of.
+const WIDEST: usize = 240;
+
+fn in_groups(s: &mut Site, n: &Node) -> Option<Id> {
+    let (all, axis) = parts(s, n)?;
+    if all.len() <= WIDEST {
+        return None;
+    }
+    let each = all.len().div_ceil(all.len().div_ceil(WIDEST));
+    let groups: Option<Vec<Id>> = all.chunks(each).map(|part| s.add("concat", part, vec![Attr::Int(axis as i64)])).collect();
+    s.add("concat", &groups?, vec![Attr::Int(axis as i64)])
+}
+
 fn past_map(s: &mut Site, n: &Node) -> Option<Id> {
     let (all, axis) = parts(s, n)?;
     let (f, inner) = common(s, &all, is_map)?;
@@ -207,6 +220,20 @@ pub(in super::super) static RULES: &[Code] = &[
                 1 => format!("(concat (neg x:f32[{n},{a}]) (neg y:f32[{n},{b}]) 1)"),
                 _ => format!("(concat (cast x:f32[{a},{n}] bf16 true) (cast y:f32[{b},{n}] bf16 true) 0)"),
             }
+        },
+    },
+    Code {
+        name: "concat-in-groups",
+        class: Exact,
+        op: "concat",
+        lhs: "(concat x… y… … k)",
+        rhs: "(concat (concat x… k) (concat y… k) … k)",
+        doc: "A kernel has so many arguments: more parts are joined in groups first.",
+        apply: in_groups,
+        sample: |s| {
+            let n = s.dim();
+            let parts: Vec<String> = (0..WIDEST + 2).map(|i| format!("{}:f32[{n},1]", ["x", "y", "z", "v"][i % 4])).collect();
+            format!("(concat {} 1)", parts.join(" "))
         },
     },
     Code {
