@@ -106,7 +106,7 @@ pub fn info(path: &Path, request: &Request) -> Result<Info, Diagnostics> {
             out.operators = count.into_iter().map(|(name, count)| Operator { name, count, supported: true }).collect();
             for e in m.store.entries() {
                 out.parameters += e.ty.shape.elements().unwrap_or(0);
-                out.parameter_bytes += e.bytes.len() as u64;
+                out.parameter_bytes += e.bytes as u64;
             }
             let chosen = Chosen::of_program(&m.program, request);
             out.options = chosen.options();

@@ -5,7 +5,7 @@ use super::importer::{Extent, extents};
 use super::order::subgraphs;
 use super::{ops, prepass, schema, text};
 use crate::proto::{self, NodeProto, ValueInfoProto};
-use crate::{map, tensor_proto};
+use crate::{file, tensor_proto};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tahoma_core::{Diagnostics, Dim};
@@ -52,7 +52,7 @@ pub struct OutlinePort {
 /// Reads the outline of an ONNX file. E0101, E0102.
 pub fn outline(path: &Path) -> Result<Outline, Diagnostics> {
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let m = proto::decode_model(&name, map::open(path)?)?;
+    let m = proto::decode_model(&name, file::read(path)?)?;
     let sets = prepass::opsets_of(&m);
     let mut uses: BTreeMap<String, (usize, bool)> = BTreeMap::new();
     let graph = m.graph.as_ref().map(|g| (&g.node[..], sets.clone()));
