@@ -87,7 +87,7 @@ pub(crate) struct Completions {
 
 /// Print a manual page, or write all of them.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  tahoma man verify | man -l -\n  tahoma man --output-dir ~/.local/share/man/man1")]
+#[command(after_help = "Examples:\n  tahoma man verify > tahoma-verify.1\n  tahoma man --output-dir ~/.local/share/man/man1")]
 pub(crate) struct Man {
     /// A command; the page of tahoma itself if absent
     #[arg(conflicts_with = "output_dir")]

@@ -19,6 +19,7 @@ use args::{Cli, Command};
 use clap::Parser;
 use std::process::ExitCode;
 use tahoma::{Diagnostic, Diagnostics};
+use tahoma_core::escape;
 
 /// The interpreter makes and drops megabytes for every op; the system's allocator gives them back and takes them anew each time.
 #[global_allocator]
@@ -105,10 +106,12 @@ fn usage(e: &clap::Error) -> ExitCode {
         terminal::print_as_is(&if terminal::colour_on_output() { e.render().ansi().to_string() } else { e.render().to_string() });
         return arrived(OK);
     }
-    let _ = e.print();
+    // Clap shows arguments as they were given, and these may drive the terminal.
+    let (plain, safe) = (e.render().to_string(), escape::lines(&e.render().to_string()));
+    let shown = if terminal::coloured() && safe == plain { e.render().ansi().to_string() } else { safe };
+    terminal::tell(&shown.trim_end());
     if std::env::args_os().any(|a| a == "--json") {
-        let text = e.render().to_string();
-        let lines: Vec<&str> = text.trim_start_matches("error:").lines().take_while(|l| !l.is_empty()).map(str::trim).collect();
+        let lines: Vec<&str> = plain.trim_start_matches("error:").lines().take_while(|l| !l.is_empty()).map(str::trim).collect();
         let message = lines.join(" ").trim().to_string();
         args::Json::Output.report(&Diagnostic::error("E0701", message).into());
     }

@@ -59,7 +59,7 @@ fn problems_are_json_too() {
         ("verify m.mlir --target tpu --json", 1, "E0501"),
         ("explain E9999 --json", 1, "E0701"),
         ("info bad.onnx --json", 1, "E0102"),
-        ("verify m.mlir --json", 2, "E0701"),
+        ("run m.mlir --json", 2, "E0701"),
     ] {
         let (got, out, err) = b.run(line);
         assert_eq!(got, code, "{line}: {err}");

@@ -155,7 +155,7 @@ mod tests {
         let (raw, n) = (b.input("raw", TensorType::known(DType::U8, &[400])), b.input("n", TensorType::known(DType::I32, &[64])));
         let table = b.constant(Tensor::f32(&[50], (0..50).map(|i| i as f32).collect()));
         let y = b.op("gather", &[table, ids], Attrs::new().with("axis", 0i64)).unwrap();
-        let m = b.op("cast", &[mask], Attrs::new().with("to", DType::F32)).unwrap();
+        let m = b.op("cast", &[mask], Attrs::new().with("to", DType::F32).with("saturate", true)).unwrap();
         let y = b.op("mul", &[y, m], Attrs::new()).unwrap();
         b.output("y", y);
         let r = b.op("max", &[raw, raw], Attrs::new()).unwrap();

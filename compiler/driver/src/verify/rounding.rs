@@ -314,7 +314,7 @@ mod tests {
                 let y = op(b, "mul", &[x, third]);
                 let z = op(b, "mul", &[y, three]);
                 let c = op(b, "lt", &[x, z]);
-                b.op("cast", &[c], Attrs::new().with("to", DType::F32)).unwrap()
+                b.op("cast", &[c], Attrs::new().with("to", DType::F32).with("saturate", true)).unwrap()
             },
             Tensor::f32(&[3], vec![0.7, 1.3, 0.0]),
         );
