@@ -8,8 +8,11 @@ use std::path::PathBuf;
     name = "tahoma",
     version,
     about = "Compiles ONNX models and safetensors checkpoints to Trainium2 (NKI) and Nvidia PTX, and proves the result without either.",
-    after_help = "Exit codes: 0 done; 1 a problem, printed as error[Ennnn]; 2 wrong usage; 3 results differ (verify, conformance).\n\
-                  `tahoma explain E0203` says more about a code. TAHOMA_LOG=info prints what happens inside."
+    max_term_width = 120,
+    after_help = "Exit codes: 0 done; 1 a problem, printed as error[Ennnn], or output that could not be written; 2 wrong usage; 3 results differ (verify, conformance, explain --check-proof);\n\
+                  4 nothing can be concluded (verify: outputs that are constant, all 0 or NaN, noise, or made by no kernel).\n\
+                  With --json a problem is JSON too: {\"errors\": [{\"code\", \"severity\", \"message\", \"origin\", \"labels\", \"notes\"}]}.\n\
+                  `tahoma explain E0203` says more about a code. TAHOMA_LOG=info prints what happens inside; NO_COLOR=1 keeps colour off."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -21,9 +24,77 @@ pub(crate) enum Command {
     Compile(Compile),
     Run(Run),
     Verify(Verify),
+    Info(Info),
     Conformance(Conformance),
     Opt(Opt),
     Explain(Explain),
+    Completions(Completions),
+    Man(Man),
+}
+
+/// Where a command's JSON goes.
+pub(crate) enum Json {
+    None,
+    Output,
+    File(PathBuf),
+}
+
+impl Command {
+    pub(crate) fn json(&self) -> Json {
+        let asked = match self {
+            Command::Compile(a) => a.json,
+            Command::Run(a) => a.json,
+            Command::Verify(a) => a.json,
+            Command::Info(a) => a.json,
+            Command::Explain(a) => a.json,
+            Command::Conformance(a) => return a.json.clone().map_or(Json::None, Json::File),
+            Command::Opt(_) | Command::Completions(_) | Command::Man(_) => false,
+        };
+        if asked { Json::Output } else { Json::None }
+    }
+}
+
+impl Json {
+    /// Writes problems where the command's JSON would have gone.
+    pub(crate) fn report(&self, problems: &tahoma::Diagnostics) {
+        let v = serde_json::json!({ "errors": problems });
+        match self {
+            Json::None => {}
+            Json::Output => crate::util::print_json(&v),
+            // That the file cannot be written may be the very problem.
+            Json::File(path) => drop(std::fs::write(path, format!("{v:#}\n"))),
+        }
+    }
+}
+
+/// Say what a model is: inputs, outputs, operators, parameters, arithmetic, and the options that give open dimensions numbers.
+#[derive(Args)]
+#[command(after_help = "Example:\n  tahoma info model.onnx\n  tahoma info model.onnx --dim batch=8 --json")]
+pub(crate) struct Info {
+    #[command(flatten)]
+    pub(crate) model: Model,
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Print a shell's completions.
+#[derive(Args)]
+#[command(after_help = "Example:\n  tahoma completions bash > ~/.local/share/bash-completion/completions/tahoma")]
+pub(crate) struct Completions {
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Print a manual page, or write all of them.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  tahoma man verify > tahoma-verify.1\n  tahoma man --output-dir ~/.local/share/man/man1")]
+pub(crate) struct Man {
+    /// A command; the page of tahoma itself if absent
+    #[arg(conflicts_with = "output_dir")]
+    pub(crate) command: Option<String>,
+    /// Write a page for each command to DIR
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output_dir: Option<PathBuf>,
 }
 
 /// A model and what it is compiled with; shared by `compile` and `verify`.
@@ -47,9 +118,16 @@ pub(crate) struct Given {
     /// Fix an input to a value; it is then no input of the compiled model
     #[arg(long, value_name = "NAME=FILE.npy")]
     pub(crate) constant: Vec<String>,
-    /// Which rewrites are allowed
-    #[arg(long, value_enum, default_value = "reassociate")]
-    pub(crate) numerics: NumericsArg,
+    /// Which rewrites are allowed; reassociate if absent
+    #[arg(long, value_enum)]
+    pub(crate) numerics: Option<NumericsArg>,
+}
+
+impl Given {
+    /// Whether nothing is given.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.shape.is_empty() && self.dim.is_empty() && self.constant.is_empty() && self.numerics.is_none()
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -104,9 +182,14 @@ pub(crate) struct Compile {
 pub(crate) struct Run {
     /// A model (compiled first, unless the device is interp) or an artifact
     pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) given: Given,
     /// interp, trn2-sim, ptx-emu, cuda, neuron
     #[arg(long, default_value = "interp")]
     pub(crate) device: String,
+    /// What a model is compiled for; the device's usual target if absent
+    #[arg(long)]
+    pub(crate) target: Option<String>,
     /// One graph input; repeat for each
     #[arg(long, value_name = "NAME=FILE.npy")]
     pub(crate) input: Vec<String>,
@@ -129,12 +212,19 @@ pub(crate) struct Run {
 
 /// Compare every stage and the compiled kernels with the reference interpreter; or an artifact's kernels with their specs.
 #[derive(Args)]
-#[command(after_help = "Exits 0 only where everything agreed, 3 where something differs.\n\n\
-                        Example:\n  tahoma verify rec.onnx --target trn2 --input x=x.npy\n\n\
+#[command(
+    after_help = "Exits 0 where every output of every stage agrees, 3 where one differs, 4 where nothing can be concluded: an output that\n\
+                        is constant, all 0, all NaN, noise of rounding alone, or made by no kernel.\n\n\
+                        Each float is judged by itself: |a - b| <= t * |b|, t = 1e-4 for f32 and f64, 2^-8 for f16, 2^-5 for bf16;\n\
+                        integers and bools must be equal. What is beyond agrees within rounding only where that is shown: the program\n\
+                        is run in f64, and again with every value moved as its type rounds, and the output is no further from the\n\
+                        first than eight times what the others scatter. With --atol or --rtol, what is beyond them differs.\n\
+                        Inputs not given are random, from --seed; integers cover the axis they index.\n\n\
                         Of an artifact (edited or not) each kernel is run beside its spec, and its outputs are compared with the model,\n\
-                        if that is where its weights are or named with --model:\n  tahoma verify out --model rec.onnx\n\n\
-                        Agreement of floats: |a - b| <= t * (max|b| + |b|), t = 1e-4 for f32 and f64, 2^-8 for f16, 2^-5 for bf16;\n\
-                        integers and bools must be equal. Inputs not given are random, from --seed.")]
+                        if that is where its weights are or named with --model: tahoma verify out --model rec.onnx\n\n\
+                        Examples:\n  tahoma verify rec.onnx --target trn2 --input x=x.npy\n  \
+                        tahoma verify rec.onnx --target sm_90a --input x=x.npy --expect y=y.npy --rtol 1e-3 --keep fault"
+)]
 pub(crate) struct Verify {
     #[command(flatten)]
     pub(crate) model: Model,
@@ -150,6 +240,15 @@ pub(crate) struct Verify {
     /// A graph input; the others are random
     #[arg(long, value_name = "NAME=FILE.npy")]
     pub(crate) input: Vec<String>,
+    /// What an output must be; the reference and the device are both compared with it
+    #[arg(long, value_name = "NAME=FILE.npy")]
+    pub(crate) expect: Vec<String>,
+    /// Allow |a - b| <= ATOL + RTOL * |b|, and nothing more
+    #[arg(long, value_parser = tolerance, allow_negative_numbers = true)]
+    pub(crate) atol: Option<f64>,
+    /// See --atol; either alone leaves the other 0
+    #[arg(long, value_parser = tolerance, allow_negative_numbers = true)]
+    pub(crate) rtol: Option<f64>,
     /// Seed of random inputs
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
@@ -159,8 +258,18 @@ pub(crate) struct Verify {
     /// Compare each kernel with its meaning, even where the outputs agree; the five furthest off are listed
     #[arg(long)]
     pub(crate) each_kernel: bool,
+    /// Where a stage differs, write what the first node or kernel that does got, gave and should have given to a folder in DIR
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep: Option<PathBuf>,
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+fn tolerance(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(t) if t >= 0.0 && t.is_finite() => Ok(t),
+        _ => Err("a tolerance is a number from 0 up".into()),
+    }
 }
 
 /// Run a tree in the layout of ONNX's backend tests: a line per case that does not pass, and totals.

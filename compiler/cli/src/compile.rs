@@ -23,6 +23,7 @@ pub(crate) fn run(a: Compile) -> Exit {
     problems.into_result(())?;
     let mut base = util::compiler(&a.model.model, &a.model.given)?.optimise(!a.no_opt);
     if let Some(d) = &a.dump {
+        util::check_folder(d)?;
         base = base.dump(d);
     }
     if let Some(s) = stop {
@@ -34,6 +35,9 @@ pub(crate) fn run(a: Compile) -> Exit {
     };
     for t in &a.target {
         if let Some(dir) = folder(t).filter(|_| stop.is_none()) {
+            if let (true, Some(out)) = (a.target.len() > 1, &a.output) {
+                util::check_folder(out)?;
+            }
             check_replaceable(&dir, a.force)?;
         }
     }
@@ -45,8 +49,7 @@ pub(crate) fn run(a: Compile) -> Exit {
         if let Some(t) = target {
             c = c.target(t);
         }
-        let (ticker, label) = (spin.clone(), target.unwrap_or("").to_string());
-        c = c.on_stage(move |s| ticker.set_message(format!("{label} {s}")));
+        c = util::watched(c, &spin, target.unwrap_or_default());
         match c.advance()? {
             Outcome::Program { program, times, warnings, .. } => {
                 spin.finish_and_clear();
@@ -57,7 +60,7 @@ pub(crate) fn run(a: Compile) -> Exit {
                     print(&print_program(&program)?);
                 }
                 if a.time {
-                    eprintln!("{}", times_text(&times));
+                    crate::terminal::tell(&times_text(&times));
                 }
             }
             Outcome::Artifact(mut compiled) => {
@@ -158,7 +161,7 @@ fn report_json(c: &Compiled, dir: Option<&Path>) -> serde_json::Value {
     json!({
         "model": c.manifest.model,
         "target": c.manifest.target,
-        "output": dir,
+        "output": dir.map(Path::to_string_lossy),
         "kernels": c.manifest.kernels.len(),
         "launches": r.launches,
         "device_flops": r.device_flops,

@@ -9,6 +9,12 @@ use tahoma::Diagnostic;
 use tahoma::conformance::{Status, conformance};
 
 pub(crate) fn run(a: Conformance) -> Exit {
+    if let Some(path) = &a.json {
+        if path.is_dir() {
+            return Err(Diagnostic::error("E0702", format!("{} is a folder, the report is a file", path.display())).into());
+        }
+        tahoma::check_writable(path)?;
+    }
     let target = a.target.as_deref().map(tahoma::Target::parse).transpose()?;
     // A panic inside a case becomes that case's status; its text would only drown the lines.
     let loud = std::panic::take_hook();

@@ -8,6 +8,7 @@ use serde_json::json;
 use std::path::Path;
 use tahoma::explain::{Check, Explained, Explanation, check_proofs};
 use tahoma::{Artifact, Diagnostic, Diagnostics};
+use tahoma_core::near;
 use tahoma_core::op::{Kind, OpDef};
 
 pub(crate) fn run(a: Explain) -> Exit {
@@ -24,8 +25,7 @@ pub(crate) fn run(a: Explain) -> Exit {
     if is_code.is_none() && a.what != "op" && path.exists() && !Artifact::is_at(path) {
         return model(path, name, &a);
     }
-    let of_models =
-        a.check_proof || a.egraph.is_some() || !(a.given.shape.is_empty() && a.given.dim.is_empty() && a.given.constant.is_empty());
+    let of_models = a.check_proof || a.egraph.is_some() || !a.given.is_empty();
     if of_models {
         return Err(bad(format!("{:?} is no model: its explanation takes no such options", a.what)).into());
     }
@@ -43,7 +43,10 @@ pub(crate) fn run(a: Explain) -> Exit {
     if Artifact::is_at(path) {
         return artifact(path, name, a.json);
     }
-    Err(bad(format!("{:?} is no error code, no artifact and no model", a.what)).into())
+    let mut d = bad(format!("{:?} is no error code, no artifact and no model", a.what));
+    let known = tahoma_core::codes::CODES.iter().map(|c| c.code).chain(["op", "why-not"]);
+    d.notes.extend(near::closest(&a.what, known).map(|c| format!("did you mean {c:?}?")));
+    Err(d.into())
 }
 
 fn bad(what: String) -> Diagnostic {
@@ -54,8 +57,7 @@ fn bad(what: String) -> Diagnostic {
 
 /// Searches a model, with its stages as progress.
 fn searched(path: &Path, a: &Explain, spin: &ProgressBar) -> Result<Explained, Diagnostics> {
-    let (ticker, label) = (spin.clone(), a.target.clone());
-    let compiler = util::compiler(path, &a.given)?.target(&a.target).on_stage(move |s| ticker.set_message(format!("{label} {s}")));
+    let compiler = util::watched(util::compiler(path, &a.given)?.target(&a.target), spin, &a.target);
     let found = compiler.explain()?;
     spin.suspend(|| util::warn(&found.warnings));
     Ok(found)
@@ -141,8 +143,11 @@ fn op(name: Option<&str>, as_json: bool) -> Exit {
         }
         return Ok(OK);
     };
-    let Some(o) = tahoma_core::ops::find(name.strip_prefix("ml.").unwrap_or(name)) else {
-        return Err(Diagnostic::error("E0701", format!("no op {name:?}")).note("tahoma explain op lists all").into());
+    let plain = name.strip_prefix("ml.").unwrap_or(name);
+    let Some(o) = tahoma_core::ops::OPS.iter().find(|o| o.name.eq_ignore_ascii_case(plain)) else {
+        let mut d = Diagnostic::error("E0701", format!("no op {name:?}"));
+        d.notes.extend(near::closest(plain, tahoma_core::ops::OPS.iter().map(|o| o.name)).map(|c| format!("did you mean {c:?}?")));
+        return Err(d.note("tahoma explain op lists all").into());
     };
     let operands: Vec<String> =
         o.operands.iter().map(|d| format!("{}: {:?}{}", d.name, d.types, if d.variadic { "…" } else { "" })).collect();
@@ -212,8 +217,9 @@ fn artifact(dir: &Path, kernel: Option<&str>, as_json: bool) -> Exit {
         return Ok(OK);
     };
     let Some(k) = m.kernels.iter().find(|k| k.name == name) else {
-        let names: Vec<_> = m.kernels.iter().map(|k| k.name.as_str()).collect();
-        return Err(Diagnostic::error("E0701", format!("no kernel {name:?}")).note(format!("kernels: {}", names.join(", "))).into());
+        let mut d = Diagnostic::error("E0701", format!("no kernel {name:?}"));
+        d.notes = near::notes(name, "kernels", m.kernels.iter().map(|k| k.name.as_str()));
+        return Err(d.into());
     };
     if as_json {
         print_json(&json!(k));

@@ -5,9 +5,9 @@ use crate::util::{self, print, print_json, si};
 use crate::{Exit, OK};
 use serde_json::json;
 use std::time::{Duration, Instant};
-use tahoma::model::{ModelKind, Request, kind_of};
+use tahoma::model::{ModelKind, kind_of};
 use tahoma::npy::Array;
-use tahoma::{Artifact, Compiler, Diagnostic, Diagnostics, RunReport, Runner, Target, Tensor, device, interp};
+use tahoma::{Artifact, Diagnostic, Diagnostics, RunReport, Runner, Target, Tensor, device, interp};
 use tahoma_core::escape::Line;
 use tahoma_core::eval::{Kept, Weights};
 use tahoma_core::{TensorType, Vocabulary};
@@ -42,15 +42,21 @@ fn repeated<T, E>(n: usize, mut f: impl FnMut() -> Result<T, E>) -> Result<(T, V
 pub(crate) fn run(a: Run) -> Exit {
     let files = util::files(&a.input)?;
     device::find(&a.device)?;
+    util::check_folder(&a.output_dir)?;
     let spin = util::spinner();
     spin.set_message("run");
     let kind = kind_of(&a.model)?;
     let (outputs, report, times): Ran = match kind {
         ModelKind::Artifact => {
+            if !a.given.is_empty() || a.target.is_some() {
+                return Err(Diagnostic::error("E0701", format!("{} is an artifact, which is compiled already", a.model.display()))
+                    .note("--shape, --dim, --constant, --numerics and --target are for models")
+                    .into());
+            }
             let load = if a.allow_edited { Artifact::load_edited } else { Artifact::load };
             let artifact = load(&a.model, a.weights.as_deref())?;
             if !artifact.edited.is_empty() {
-                eprintln!("edited after it was compiled: {}", artifact.edited.join(", "));
+                crate::terminal::tell(&format!("edited after it was compiled: {}", artifact.edited.join(", ")));
             }
             fits(&artifact.manifest.target, &a.device)?;
             let m = artifact.manifest.clone();
@@ -65,7 +71,7 @@ pub(crate) fn run(a: Run) -> Exit {
     spin.finish_and_clear();
     let written = util::write_outputs(&a.output_dir, &outputs)?;
     if a.json {
-        let map: serde_json::Map<_, _> = written.iter().map(|(n, p)| (n.clone(), json!(p))).collect();
+        let map: serde_json::Map<_, _> = written.iter().map(|(n, p)| (n.clone(), json!(p.to_string_lossy()))).collect();
         let ms: Vec<f64> = times.iter().map(|t| t.as_secs_f64() * 1e3).collect();
         print_json(&json!({
             "outputs": map, "device": a.device, "report": report, "repeat_ms": ms, "peak_memory_bytes": tahoma::peak_rss_bytes(),
@@ -96,11 +102,18 @@ fn preview(words: &[String]) -> String {
 }
 
 fn run_model(a: &Run, files: &[(String, std::path::PathBuf)], spin: &indicatif::ProgressBar) -> Result<Ran, Diagnostics> {
-    let Some(target) = Target::of_device(&a.device) else {
+    let compiler = util::compiler(&a.model, &a.given)?;
+    let fixed = compiler.fixed().clone();
+    let with = |texts| {
+        let mut r = fixed.clone();
+        r.texts.extend(texts);
+        r
+    };
+    let Some(target) = target(a)? else {
         // Types of the inputs are only needed for raw arrays; without them the files are read by what they say.
-        let typed = tahoma::model::import(&a.model, &Default::default()).map(|m| types(&m.program)).unwrap_or_default();
+        let typed = tahoma::model::import(&a.model, &fixed).map(|m| types(&m.program)).unwrap_or_default();
         let (inputs, texts) = util::read_all(files, &typed)?;
-        let p = interp::prepare(&a.model, &Request { texts, ..Request::default() }, &inputs)?;
+        let p = interp::prepare(&a.model, &with(texts), &inputs)?;
         util::warn(&p.model.warnings);
         // One run reads each weight where it is used; several keep them, as an application would.
         let kept = Kept::new(&p.model.store);
@@ -109,7 +122,7 @@ fn run_model(a: &Run, files: &[(String, std::path::PathBuf)], spin: &indicatif::
         return Ok((shown(out, &p.model.vocabulary), None, times));
     };
     let opened = device::open(&a.device)?;
-    let (inputs, texts) = match tahoma::model::import(&a.model, &Default::default()) {
+    let (inputs, texts) = match tahoma::model::import(&a.model, &fixed) {
         Ok(m) => {
             // Wrong inputs are told in the model's own terms, before anything is compiled.
             let (inputs, texts) = util::read_all(files, &types(&m.program))?;
@@ -121,18 +134,26 @@ fn run_model(a: &Run, files: &[(String, std::path::PathBuf)], spin: &indicatif::
         Err(d) if d.0.iter().all(|d| d.code == "E0209") => util::read_all(files, &[])?,
         Err(d) => return Err(d),
     };
-    let p = interp::prepare(&a.model, &Request { texts, ..Request::default() }, &inputs)?;
-    let ticker = spin.clone();
-    let compiled = Compiler::new(&a.model)
-        .target(target.name())
-        .request(&p.request)
-        .shapes_of(&p.inputs)
-        .on_stage(move |s| ticker.set_message(format!("{s}")))
-        .compile()?;
+    let p = interp::prepare(&a.model, &with(texts), &inputs)?;
+    let compiler = compiler.target(target.name()).request(&p.request).shapes_of(&p.inputs);
+    let compiled = util::watched(compiler, spin, target.name()).compile()?;
     util::warn(&compiled.warnings);
-    let mut runner = Runner::new(compiled.artifact(), opened)?;
+    let mut runner = Runner::new(compiled.reload()?, opened)?;
     let ((out, r), times) = repeated(a.repeat, || runner.run(&p.inputs))?;
     Ok((shown(out, &compiled.manifest.vocabulary), Some(r), times))
+}
+
+/// What the model is compiled for: as asked, else the device's usual; nothing for the interpreter. E0501, E0701.
+fn target(a: &Run) -> Result<Option<Target>, Diagnostic> {
+    let usual = Target::of_device(&a.device);
+    let Some(name) = &a.target else { return Ok(usual) };
+    let target = Target::parse(name)?;
+    if usual.is_none() {
+        return Err(Diagnostic::error("E0701", format!("{} compiles nothing, so --target {name} means nothing", a.device))
+            .note(format!("--device {} runs what is compiled for {name}", target.checked_by())));
+    }
+    fits(target.name(), &a.device)?;
+    Ok(Some(target))
 }
 
 fn types(p: &tahoma_core::Program) -> Vec<(String, TensorType)> {

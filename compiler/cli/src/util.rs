@@ -3,11 +3,11 @@
 use crate::args::{Given, NumericsArg};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tahoma::npy::Array;
-use tahoma::{Compiler, Diagnostic, Diagnostics, Numerics, Tensor, npy};
+use tahoma::{Compiler, Diagnostic, Diagnostics, Numerics, Stage, Tensor, npy};
 use tahoma_core::{DType, TensorType, Text, escape};
 
 impl From<NumericsArg> for Numerics {
@@ -20,7 +20,7 @@ impl From<NumericsArg> for Numerics {
     }
 }
 
-/// Splits `NAME=VALUE` at the last `=`: names of tensors may hold one, file names rarely do.
+/// Splits `NAME=VALUE` at the first `=`.
 pub(crate) fn pair<'a>(text: &'a str, form: &str) -> Result<(&'a str, &'a str), Diagnostic> {
     match text.split_once('=') {
         Some((n, v)) if !n.is_empty() && !v.is_empty() => Ok((n, v)),
@@ -78,12 +78,15 @@ pub(crate) fn read_all(
 
 /// The library's builder from the arguments of a command.
 pub(crate) fn compiler(model: &Path, given: &Given) -> Result<Compiler, Diagnostics> {
-    let mut c = Compiler::new(model).numerics(given.numerics.into());
+    let mut c = Compiler::new(model).numerics(given.numerics.map(Numerics::from).unwrap_or_default());
     for s in &given.shape {
         c = c.shape(s);
     }
     for d in &given.dim {
-        let (name, n) = pair(d, "NAME=NUMBER")?;
+        // A name may hold an `=`, a number does not.
+        let Some((name, n)) = d.rsplit_once('=').filter(|(name, n)| !name.is_empty() && !n.is_empty()) else {
+            return Err(Diagnostic::error("E0701", format!("{d:?} is not of the form NAME=NUMBER")).into());
+        };
         let n = n.parse().map_err(|_| Diagnostic::error("E0207", format!("{n:?} is not a whole number from 0 up")))?;
         c = c.symbol(name, n);
     }
@@ -110,6 +113,15 @@ pub(crate) fn spinner() -> ProgressBar {
     bar
 }
 
+/// A spinner that tells a compilation's stages and kernels, k of n.
+pub(crate) fn watched(c: Compiler, spin: &ProgressBar, label: &str) -> Compiler {
+    let (stages, kernels) = (spin.clone(), spin.clone());
+    let (of, label) = (Stage::ALL.len(), label.to_string());
+    let again = label.clone();
+    c.on_stage(move |s| stages.set_message(format!("{label} {s} ({} of {of})", s as usize + 1)))
+        .on_kernel(move |k, n| kernels.set_message(format!("{again} lower, kernel {k} of {n}")))
+}
+
 /// A bar over `count` items on a terminal.
 pub(crate) fn bar(count: u64) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
@@ -122,11 +134,7 @@ pub(crate) fn bar(count: u64) -> ProgressBar {
     bar
 }
 
-/// Writes to standard output; a closed pipe ends the output, not the program. Names of the model cannot drive the terminal.
-pub(crate) fn print(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(escape::lines(text).as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
-}
+pub(crate) use crate::terminal::print;
 
 /// Prints JSON.
 pub(crate) fn print_json(v: &serde_json::Value) {
@@ -135,16 +143,25 @@ pub(crate) fn print_json(v: &serde_json::Value) {
 
 pub(crate) fn warn(warnings: &[Diagnostic]) {
     for w in warnings {
-        eprintln!("{w}\n");
+        crate::terminal::tell(&format!("{w}\n"));
     }
+}
+
+/// Whether `dir` is a folder that may be written, or can be made. E0702. Asked before any work.
+pub(crate) fn check_folder(dir: &Path) -> Result<(), Diagnostic> {
+    if dir.symlink_metadata().is_err() {
+        return tahoma::check_writable(dir);
+    }
+    if !dir.is_dir() {
+        return Err(Diagnostic::error("E0702", format!("{} is not a folder", dir.display())));
+    }
+    tahoma::check_writable(&dir.join("x"))
 }
 
 /// Writes one .npy per output into `dir`: into a folder of its own first, so that a failure leaves nothing half written.
 pub(crate) fn write_outputs(dir: &Path, outputs: &[(String, Array)]) -> Result<Vec<(String, PathBuf)>, Diagnostic> {
     let fail = |p: &Path, e: std::io::Error| Diagnostic::error("E0702", format!("cannot write {}: {e}", p.display()));
-    if dir.symlink_metadata().is_ok() && !dir.is_dir() {
-        return Err(Diagnostic::error("E0702", format!("{} is not a folder", dir.display())));
-    }
+    check_folder(dir)?;
     std::fs::create_dir_all(dir).map_err(|e| fail(dir, e))?;
     let mut taken = BTreeSet::new();
     let mut out = vec![];

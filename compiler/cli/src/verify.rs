@@ -2,13 +2,17 @@
 
 use crate::args::Verify;
 use crate::util::{self, percent, print, print_json, si};
-use crate::{DIFFERS, Exit, OK};
+use crate::{DIFFERS, Exit, INCONCLUSIVE, OK};
 use serde_json::json;
 use tahoma::Diagnostic;
+use tahoma::compare::Tolerance;
 use tahoma::model::{ModelKind, kind_of};
-use tahoma::verify::{VerifyOptions, VerifyReport, verify};
+use tahoma::verify::{Verdict, VerifyOptions, VerifyReport, verify};
 
 pub(crate) fn run(a: Verify) -> Exit {
+    if let Some(dir) = &a.keep {
+        util::check_folder(dir)?;
+    }
     if kind_of(&a.model.model)? == ModelKind::Artifact {
         return crate::verify_artifact::run(a);
     }
@@ -20,16 +24,26 @@ pub(crate) fn run(a: Verify) -> Exit {
     }
     let spin = util::spinner();
     let mut compiler = util::compiler(&a.model.model, &a.model.given)?;
-    let inputs = util::read(&util::files(&a.input)?, &[])?;
+    let (inputs, texts) = util::read_all(&util::files(&a.input)?, &[])?;
+    for (name, t) in texts {
+        compiler = compiler.input_text(&name, t);
+    }
+    let expect = util::read(&util::files(&a.expect)?, &[])?;
+    let tolerance = match (a.atol, a.rtol) {
+        (None, None) => None,
+        (atol, rtol) => Some(Tolerance { atol: atol.unwrap_or(0.0), rtol: rtol.unwrap_or(0.0) }),
+    };
     let mut reports = vec![];
     for target in &a.target {
-        let (ticker, label) = (spin.clone(), target.clone());
-        compiler = compiler.on_stage(move |s| ticker.set_message(format!("{label} {s}")));
+        compiler = util::watched(compiler, &spin, target);
         let options = VerifyOptions {
             inputs: inputs.clone(),
+            expect: expect.clone(),
             seed: a.seed,
             device: a.device.clone().unwrap_or_default(),
             each_kernel: a.each_kernel,
+            tolerance,
+            keep: a.keep.clone(),
         };
         let r = verify(&compiler, &a.model.model, target, &options)?;
         if !a.json {
@@ -38,47 +52,88 @@ pub(crate) fn run(a: Verify) -> Exit {
         reports.push(r);
     }
     spin.finish_and_clear();
-    let agree = reports.iter().all(|r| r.agree);
+    let verdict = reports.iter().map(|r| r.verdict).max().unwrap_or(Verdict::Inconclusive);
     if a.json {
-        print_json(&json!({ "agree": agree, "targets": reports }));
+        print_json(&json!({ "agree": verdict.is_agreement(), "verdict": verdict, "targets": reports }));
     }
-    Ok(if agree { OK } else { DIFFERS })
+    Ok(exit(verdict))
+}
+
+/// A verdict's exit code.
+pub(crate) fn exit(v: Verdict) -> u8 {
+    match v {
+        Verdict::Agrees | Verdict::AgreesWithinRounding => OK,
+        Verdict::Differs => DIFFERS,
+        Verdict::Inconclusive => INCONCLUSIVE,
+    }
+}
+
+pub(crate) fn word(v: Verdict) -> &'static str {
+    match v {
+        Verdict::Agrees => "agrees",
+        Verdict::AgreesWithinRounding => "agrees within rounding",
+        Verdict::Inconclusive => "inconclusive",
+        Verdict::Differs => "DIFFERS",
+    }
 }
 
 fn text(r: &VerifyReport) -> String {
     let mut out = format!("{} for {}\n", r.model, r.target);
+    if !r.drawn.is_empty() {
+        out += &format!("  inputs not given are random, {}\n", r.drawn);
+    }
+    for o in &r.outputs {
+        let c = &o.census;
+        let finite = if c.elements == 0 { 100.0 } else { 100.0 * c.finite_share };
+        out +=
+            &format!("  output {:?}  {}  {finite:.4} % finite, {} different values, largest {:.3e}\n", o.name, o.ty, c.distinct, c.largest);
+    }
     for s in &r.stages {
-        let verdict = if s.agree { "agrees " } else { "DIFFERS" };
-        out += &format!("  {:<11} {verdict}  max abs error {:.3e}  max rel error {:.3e}\n", s.stage, s.max_abs_err, s.max_rel_err);
-        for o in s.outputs.iter().filter(|o| !o.difference.agree) {
-            let d = &o.difference;
-            let what =
-                if d.kind.is_empty() { format!("{} elements differ, first at {}", d.wrong, d.first.unwrap_or(0)) } else { d.kind.clone() };
-            out += &format!("    output {:?} {}: {what}\n", o.name, o.ty);
+        out += &format!(
+            "  {:<11} {:<7}  max abs error {:.3e}  max rel error {:.3e}\n",
+            s.stage,
+            word(s.verdict),
+            s.max_abs_err,
+            s.max_rel_err
+        );
+        for o in s.outputs.iter().filter(|o| o.verdict != Verdict::Agrees) {
+            out += &format!("    output {:?}: {}\n", o.name, o.why);
         }
     }
     let mut worst: Vec<_> = r.kernels.iter().collect();
     worst.sort_by(|a, b| b.of_largest.total_cmp(&a.of_largest));
     for k in worst.iter().take(5) {
-        out += &format!("  {:<11} max abs error {:.3e}, {:.1e} of the largest element\n", k.kernel, k.max_abs_err, k.of_largest);
+        out += &format!(
+            "  {:<11} {}  max abs error {:.3e}, {:.1e} of the largest element\n",
+            k.kernel,
+            word(k.verdict),
+            k.max_abs_err,
+            k.of_largest
+        );
     }
-    if let Some(k) = &r.kernel {
-        out += &format!("  first kernel that differs from its meaning: {} ({})\n", k.kernel, k.detail);
-        let units = k.max_abs_err / k.moves;
-        out += &format!("    that is {units:.0} times what one unit in the last place of its inputs makes");
-        // A sum of n terms is off by some of those units in any order; a wrong kernel by thousands.
-        out += if units <= 32.0 { ": these inputs are ill-conditioned, rounding explains it\n" } else { "\n" };
-        for n in &k.nodes {
+    if let Some(f) = &r.fault {
+        out += &format!("  first to differ: {} ({})\n", f.what, f.detail);
+        for n in &f.nodes {
             out += &format!("    from {n}\n");
+        }
+        if let Some(dir) = &f.kept {
+            out += &format!("    its inputs, what it gave and what it should have given are in {}\n", dir.display());
         }
     }
     let all = r.device_flops.saturating_add(r.host_flops);
     out += &format!("  {} launches, {:.2} % of {} on the device\n  ", r.launches, percent(r.device_flops, all), si(all as f64, "FLOP"));
     out += &crate::run::summary(&r.run);
-    let verdict = match &r.first_difference {
-        None if r.agree => "every stage agrees with the reference interpreter".to_string(),
-        None => "a kernel differs from its meaning".to_string(),
-        Some(s) => format!("first difference: {s}"),
+    out += &match (r.verdict, &r.first_difference) {
+        (Verdict::Agrees, _) => "\n  every stage agrees with the reference interpreter".to_string(),
+        (Verdict::AgreesWithinRounding, _) => "\n  every stage agrees with the reference interpreter, within rounding".to_string(),
+        (Verdict::Differs, Some(s)) => format!("\n  first difference: {s}"),
+        (Verdict::Differs, None) => "\n  a kernel differs from its meaning".to_string(),
+        (Verdict::Inconclusive, _) => "\n  inconclusive".to_string(),
     };
-    out + &format!("\n  {verdict}")
+    if r.verdict == Verdict::Inconclusive {
+        for w in &r.why {
+            out += &format!("\n    {w}");
+        }
+    }
+    out
 }

@@ -1,11 +1,13 @@
 //! `tahoma verify ARTIFACT`: each kernel beside its spec, and the outputs beside the model's.
 
+use crate::Exit;
 use crate::args::Verify;
 use crate::util::{self, print, print_json};
-use crate::{DIFFERS, Exit, OK};
+use crate::verify::{exit, word};
 use serde_json::json;
 use tahoma::Diagnostic;
 use tahoma::compare::Difference;
+use tahoma::verify::Verdict;
 use tahoma::verify_artifact::{ArtifactOptions, ArtifactReport, verify_artifact};
 
 /// Kernels that agree are named up to this many.
@@ -34,15 +36,11 @@ pub(crate) fn run(a: Verify) -> Exit {
     } else {
         print(&text(&r));
     }
-    Ok(if r.agree { OK } else { DIFFERS })
+    Ok(exit(r.verdict))
 }
 
-fn verdict(d: &Difference) -> String {
-    if d.agree {
-        return format!("agrees   max abs error {:.3e}", d.max_abs);
-    }
-    let what = if d.kind.is_empty() { format!("{} elements differ, first at {}", d.wrong, d.first.unwrap_or(0)) } else { d.kind.clone() };
-    format!("DIFFERS  {what}, max abs error {:.3e}", d.max_abs)
+fn verdict(v: Verdict, d: &Difference, why: &str) -> String {
+    format!("{:<7}  max abs error {:.3e}{}{why}", word(v), d.max_abs, if why.is_empty() { "" } else { "; " })
 }
 
 fn text(r: &ArtifactReport) -> String {
@@ -50,10 +48,10 @@ fn text(r: &ArtifactReport) -> String {
     for f in &r.edited {
         out += &format!("  edited after it was compiled: {f}\n");
     }
-    let (good, bad): (Vec<_>, Vec<_>) = r.kernels.iter().partition(|k| k.difference.agree);
+    let (good, bad): (Vec<_>, Vec<_>) = r.kernels.iter().partition(|k| k.verdict.is_agreement());
     for k in good.iter().take(MOST_NAMED).chain(&bad) {
-        out += &format!("  {:<16} {}\n", k.kernel, verdict(&k.difference));
-        if !k.difference.agree {
+        out += &format!("  {:<16} {}\n", k.kernel, verdict(k.verdict, &k.difference, &k.why));
+        if !k.verdict.is_agreement() {
             k.nodes.iter().for_each(|n| out += &format!("    from {n}\n"));
         }
     }
@@ -64,16 +62,17 @@ fn text(r: &ArtifactReport) -> String {
         out += &format!("  {k:<16} not launched: nothing is known of it\n");
     }
     for o in &r.outputs {
-        out += &format!("  output {:?} {}  {}\n", o.name, o.ty, verdict(&o.difference));
+        out += &format!("  output {:?} {}  {}\n", o.name, o.ty, verdict(o.verdict, &o.difference, &o.why));
     }
     out += &format!("  {}\n", crate::run::summary(&r.run));
     let beside = match &r.not_compared {
         Some(why) => format!("; not compared with the model: {why}"),
         None => " and the model".into(),
     };
-    out + &match (r.agree, bad.first()) {
-        (true, _) => format!("  every kernel that ran agrees with its spec{beside}"),
-        (false, Some(k)) => format!("  first kernel that differs from its spec: {}", k.kernel),
-        (false, None) => "  the kernels agree with their specs, but the outputs differ from the model's".into(),
+    out + &match (r.verdict, bad.first()) {
+        (Verdict::Inconclusive, _) => "  inconclusive".into(),
+        (Verdict::Agrees | Verdict::AgreesWithinRounding, _) => format!("  every kernel that ran agrees with its spec{beside}"),
+        (Verdict::Differs, Some(k)) => format!("  first kernel that differs from its spec: {}", k.kernel),
+        (Verdict::Differs, None) => "  the kernels agree with their specs, but the outputs differ from the model's".into(),
     }
 }

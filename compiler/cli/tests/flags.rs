@@ -155,13 +155,15 @@ fn no_environment_ends_in_a_panic() {
         ("TAHOMA_LOG", "=,=[[{{"),
         ("TAHOMA_LOG", "trace"),
         ("COLUMNS", "0"),
-        ("TMPDIR", "/no/such/folder"),
         ("LANG", "\u{1b}[31m"),
     ];
     for (name, value) in all {
         let r = run(dir.path(), &["verify", "m.mlir", "--target", "trn2"], &[(name, value)]);
         assert_eq!((r.code, wrong(&r)), (Some(0), None), "{name}={value}");
     }
+    // The artifact that is verified has to be written somewhere.
+    let r = run(dir.path(), &["verify", "m.mlir", "--target", "trn2"], &[("TMPDIR", "/no/such/folder")]);
+    assert_eq!((r.code, wrong(&r)), (Some(1), None));
 }
 
 /// A field of protobuf with bytes in it.

@@ -2,7 +2,7 @@
 
 use tahoma_core::kernel::KernelSpec;
 use tahoma_core::op::OpDef;
-use tahoma_core::{Diagnostic, TensorType};
+use tahoma_core::{Diagnostic, TensorType, near};
 use tahoma_eqsat::{Roofline, TargetCost};
 
 /// Which code generator a target has.
@@ -65,8 +65,9 @@ impl TargetDef {
     /// The target of that name. Error: E0501, with the names there are.
     pub fn find(name: &str) -> Result<&'static TargetDef, Diagnostic> {
         TARGETS.iter().find(|t| t.name == name).ok_or_else(|| {
-            let names: Vec<&str> = TARGETS.iter().map(|t| t.name).collect();
-            Diagnostic::error("E0501", format!("no target {name:?}")).note(format!("targets: {}", names.join(", ")))
+            let mut d = Diagnostic::error("E0501", format!("no target {name:?}"));
+            d.notes = near::notes(name, "targets", TARGETS.iter().map(|t| t.name));
+            d
         })
     }
 }

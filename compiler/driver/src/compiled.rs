@@ -1,4 +1,4 @@
-//! A compiled model in memory: written as a folder in one step, or run as it is.
+//! A compiled model in memory: written as a folder in one step. What runs is always what was written and read back.
 
 use crate::pack;
 use crate::stage::StageTime;
@@ -17,8 +17,6 @@ pub struct Compiled {
     pub manifest: Arc<Manifest>,
     /// Files of the artifact but the manifest, by their path in it.
     pub files: BTreeMap<String, Vec<u8>>,
-    /// Text of each kernel.
-    pub(crate) kernels: Arc<Vec<String>>,
     pub(crate) store: Arc<Store>,
     /// Write the manifest in one line, a third as long.
     pub compact: bool,
@@ -27,24 +25,34 @@ pub struct Compiled {
     pub times: Vec<StageTime>,
 }
 
-struct FromStore(Arc<Store>);
+/// Weights of an artifact in a temporary folder, which stays as long as they do.
+struct InFolder {
+    weights: Arc<dyn WeightBytes>,
+    _folder: tempfile::TempDir,
+}
 
-impl WeightBytes for FromStore {
+impl WeightBytes for InFolder {
     fn bytes(&self, w: &WeightRef) -> Result<Cow<'_, [u8]>, Diagnostic> {
-        Ok(Vec::from(self.0.read(&w.name)?).into())
+        self.weights.bytes(w)
     }
 }
 
 impl Compiled {
-    /// As the runtime sees it, without going through files.
-    pub fn artifact(&self) -> Artifact {
-        let weights = Arc::new(FromStore(self.store.clone()));
-        Artifact { manifest: self.manifest.clone(), kernels: self.kernels.clone(), weights, edited: vec![] }
+    /// As the runtime sees it: written to a temporary folder and loaded from there, so that what is checked is what a user would run.
+    /// The folder goes with the artifact. Errors as [`Compiled::write`] and [`Artifact::load`].
+    pub fn reload(&self) -> Result<Artifact, Diagnostic> {
+        let cannot = |e: std::io::Error| Diagnostic::error("E0702", format!("cannot make a temporary folder: {e}"));
+        let folder = tempfile::Builder::new().prefix("tahoma-").tempdir().map_err(cannot)?;
+        let dir = folder.path().join("artifact");
+        self.write(&dir, false)?;
+        let loaded = Artifact::load(&dir, None)?;
+        Ok(Artifact { weights: Arc::new(InFolder { weights: loaded.weights.clone(), _folder: folder }), ..loaded })
     }
 
-    /// Runs on a device by name. Errors as [`Runner::run`].
+    /// Runs on a device by name, from files ([`Compiled::reload`]). Errors as [`Runner::run`].
     pub fn run(&self, inputs: &[(String, Tensor)], device: &str) -> Result<(Vec<(String, Tensor)>, RunReport), Diagnostic> {
-        Runner::new(self.artifact(), device::open(device)?)?.run(inputs)
+        let device = device::open(device)?;
+        Runner::new(self.reload()?, device)?.run(inputs)
     }
 
     /// Text of the manifest. E0901 where it would not read back equal: what cannot be loaded is not written.
@@ -63,10 +71,8 @@ impl Compiled {
     /// anything else that is there is left alone. E0702.
     pub fn write(&self, dir: &Path, force: bool) -> Result<(), Diagnostic> {
         let fail = |what: &str, p: &Path, e: std::io::Error| Diagnostic::error("E0702", format!("cannot {what} {}: {e}", p.display()));
+        check_replaceable(dir, force)?;
         let exists = dir.symlink_metadata().is_ok();
-        if exists {
-            check_replaceable(dir, force)?;
-        }
         let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::fs::create_dir_all(parent).map_err(|e| fail("make", parent, e))?;
         let temporary = Temporary::beside(dir, "new");
@@ -107,8 +113,13 @@ impl Compiled {
     }
 }
 
-/// Whether `dir`, which exists, may be replaced. E0702. Checked before compiling too, so that a long compile is not for nothing.
+/// Whether an artifact may be written to `dir`. E0702. Checked before compiling too, so that a long compile is not for nothing.
 pub fn check_replaceable(dir: &Path, force: bool) -> Result<(), Diagnostic> {
+    if dir.file_name().is_none() {
+        return Err(Diagnostic::error("E0702", format!("{} is a folder without a name of its own", dir.display()))
+            .note("an artifact is made beside its place and moved there: name a new folder"));
+    }
+    check_writable(dir)?;
     let Ok(meta) = dir.symlink_metadata() else { return Ok(()) };
     let empty = meta.is_dir() && std::fs::read_dir(dir).is_ok_and(|mut d| d.next().is_none());
     let ours = meta.is_dir() && Artifact::is_at(dir);
@@ -121,6 +132,19 @@ pub fn check_replaceable(dir: &Path, force: bool) -> Result<(), Diagnostic> {
     } else {
         d.note("it is no artifact, so it is left as it is; name another folder")
     })
+}
+
+/// Whether `path` can be made: the nearest folder above it that exists is one, and may be written. E0702.
+pub fn check_writable(path: &Path) -> Result<(), Diagnostic> {
+    let above = path.ancestors().skip(1).map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p });
+    let Some(folder) = above.into_iter().find(|p| p.symlink_metadata().is_ok()) else { return Ok(()) };
+    let cannot = |why: String| Diagnostic::error("E0702", format!("{} cannot be made: {} {why}", path.display(), folder.display()));
+    if !folder.is_dir() {
+        return Err(cannot("is not a folder".into()));
+    }
+    // What permissions say is not all: file systems refuse too.
+    let probe = tempfile::Builder::new().prefix(".tahoma-").tempdir_in(folder);
+    probe.map(drop).map_err(|e| cannot(format!("cannot be written: {}", e.kind())))
 }
 
 /// A folder that goes away unless it was renamed.

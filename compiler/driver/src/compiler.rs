@@ -4,16 +4,17 @@ use crate::compiled::Compiled;
 use crate::model::{self, Request, import, weights_base};
 use crate::pack;
 use crate::plan::{self, Plan};
-use crate::specialise::{Known, specialise};
+use crate::specialise::specialise;
 use crate::stage::{Stage, StageTime, peak_rss_bytes};
 use crate::target::{Target, with_session};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use tahoma_core::artifact::{KernelDef, Manifest, Numerics, SCHEMA, WeightRef};
-use tahoma_core::{Diagnostic, Diagnostics, Dim, Origin, Program, Shape, Tensor, TensorType, Text, Vocabulary};
+use tahoma_core::{Diagnostic, Diagnostics, Origin, Program, Tensor, Text, Vocabulary};
 use tahoma_eqsat::span::{self, Span};
 use tahoma_frontend::{Imported, Location, Store, parse_shape};
 use tahoma_mlir::Module;
@@ -21,6 +22,9 @@ use tahoma_runtime::sha256;
 
 /// Called at the start of each stage.
 pub type OnStage = Arc<dyn Fn(Stage) + Send + Sync>;
+
+/// Called after each kernel that was lowered, with how many are done and how many there are at least.
+pub type OnKernel = Arc<dyn Fn(usize, usize) + Send + Sync>;
 
 /// A compilation to be. See the crate's example.
 #[derive(Clone)]
@@ -33,6 +37,7 @@ pub struct Compiler {
     dump: Option<PathBuf>,
     optimise: bool,
     on_stage: Option<OnStage>,
+    on_kernel: Option<OnKernel>,
     problems: Diagnostics,
 }
 
@@ -57,6 +62,7 @@ impl Compiler {
             dump: None,
             optimise: true,
             on_stage: None,
+            on_kernel: None,
             problems: Diagnostics::default(),
         }
     }
@@ -143,6 +149,11 @@ impl Compiler {
         self.on_stage = Some(Arc::new(f));
         self
     }
+    /// Called after each kernel that was lowered, for progress.
+    pub fn on_kernel(mut self, f: impl Fn(usize, usize) + Send + Sync + 'static) -> Compiler {
+        self.on_kernel = Some(Arc::new(f));
+        self
+    }
 
     /// All stages. With [`Compiler::stop_after`] before `emit` this is E0701: use [`Compiler::advance`].
     pub fn compile(&self) -> Result<Compiled, Diagnostics> {
@@ -182,6 +193,9 @@ impl Compiler {
         boundary!(Stage::Specialise);
 
         let target = self.chosen_target()?;
+        if self.stop_after.is_none_or(|s| s >= Stage::Lower) {
+            crate::info::check_closed(&program, &self.model, &self.request)?;
+        }
         clock.begin(Stage::Eqsat);
         let mut rules = BTreeMap::new();
         if self.optimise {
@@ -227,20 +241,7 @@ impl Compiler {
 
     /// A program with the shapes and values of this compilation fixed.
     pub fn specialise(&self, program: &Program) -> Result<Program, Diagnostics> {
-        specialise(program, &mut |name, ty| {
-            if let Some(t) = self.request.constants.get(name) {
-                return Known::Value(t.clone());
-            }
-            let dims = match self.request.shapes.get(name) {
-                Some(d) if d.len() == ty.rank() => d.clone(),
-                _ => ty.shape.0.clone(),
-            };
-            let fixed = dims.into_iter().map(|d| match &d {
-                Dim::Sym(s) => self.request.symbols.get(&**s).map_or(d.clone(), |&n| Dim::Known(n)),
-                Dim::Known(_) => d,
-            });
-            Known::Type(TensorType::new(ty.dtype, Shape(fixed.collect())))
-        })
+        specialise(program, &mut |name, ty| model::known(&self.request, name, ty))
     }
 
     /// A cheaper program for the target, in kernel functions; and which rules made it. `store` says where weights lie that are not as
@@ -261,7 +262,15 @@ impl Compiler {
 
     /// Kernels and plan.
     pub fn lower(&self, program: &Program, target: Target) -> Result<Plan, Diagnostics> {
-        Ok(plan::plan(program, &|spec, origin: &Origin| target.lower(spec, origin))?)
+        let (done, all) = (AtomicUsize::new(0), program.functions.len().saturating_sub(1));
+        Ok(plan::plan(program, &|spec, origin: &Origin| {
+            let lowered = target.lower(spec, origin);
+            let done = 1 + done.fetch_add(1, Ordering::Relaxed);
+            if let Some(f) = &self.on_kernel {
+                f(done, all.max(done));
+            }
+            lowered
+        })?)
     }
 
     /// The artifact of a plan.
@@ -280,7 +289,6 @@ impl Compiler {
             files.insert(pack::FILE.to_string(), bytes);
         }
         let mut kernels = vec![];
-        let mut texts = vec![];
         for k in plan.kernels {
             let file = format!("kernels/{}.{}", k.lowered.name, target.ending());
             let mlir = format!("kernels/{}.mlir", k.lowered.name);
@@ -301,7 +309,6 @@ impl Compiler {
                 origin: k.origin,
                 spec: k.spec,
             });
-            texts.push(k.lowered.text);
         }
         let referenced = weights.iter().any(|w| !w.file.starts_with("./"));
         let manifest = Manifest {
@@ -325,15 +332,7 @@ impl Compiler {
         // What the runtime would refuse must not leave the compiler.
         tahoma_runtime::artifact::check(&manifest)
             .map_err(|d| Diagnostic::error("E0901", format!("the plan is wrong: {}", d.message)).note("stage: emit; please report it"))?;
-        Ok(Compiled {
-            manifest: Arc::new(manifest),
-            files,
-            kernels: Arc::new(texts),
-            store,
-            compact: false,
-            warnings: vec![],
-            times: vec![],
-        })
+        Ok(Compiled { manifest: Arc::new(manifest), files, store, compact: false, warnings: vec![], times: vec![] })
     }
 
     fn dump_program(&self, stage: Stage, program: &Program) -> Result<(), Diagnostics> {

@@ -201,7 +201,7 @@ fn check_case(path: &Path, device: &str, target: Option<Target>, measured: &mut 
                     why => return Ok(why),
                 },
             };
-            let d = compare_with(g, w, |b, _| allowed(w.dtype(), b));
+            let d = compare_with(g, w, |_, b| allowed(w.dtype(), b));
             measured.max_abs = Some(measured.max_abs.unwrap_or(0.0).max(d.max_abs));
             if !d.agree {
                 let why = if d.kind.is_empty() {

@@ -31,7 +31,11 @@ pub(crate) fn is_small(t: &Tensor) -> bool {
 /// Imports a model for these inputs: as it is; where it needs numbers (E0209), with the shapes of the inputs; then with the values of
 /// small vectors and scalars (axes, sizes, counts); then with all values. `fixed` holds from the start.
 pub fn prepare(path: &Path, fixed: &Request, inputs: &[(String, Tensor)]) -> Result<Prepared, Diagnostics> {
-    let shaped = || Request { shapes: model::shapes_of(inputs), complete: true, ..fixed.clone() };
+    let shaped = || {
+        let mut r = Request { complete: true, ..fixed.clone() };
+        r.shapes.extend(model::shapes_of(inputs));
+        r
+    };
     let with_values = |most: usize, rank: usize| {
         let mut r = shaped();
         for (n, t) in inputs.iter().filter(|(_, t)| t.len() <= most && t.rank() <= rank) {

@@ -40,6 +40,7 @@ mod compiler;
 pub mod conformance;
 pub mod explain;
 pub mod flops;
+pub mod info;
 pub mod interp;
 pub mod model;
 mod pack;
@@ -52,8 +53,8 @@ mod target;
 pub mod verify;
 pub mod verify_artifact;
 
-pub use compiled::{Compiled, check_replaceable};
-pub use compiler::{Compiler, OnStage, Outcome, print_program};
+pub use compiled::{Compiled, check_replaceable, check_writable};
+pub use compiler::{Compiler, OnKernel, OnStage, Outcome, print_program};
 pub use specialise::{Known, specialise};
 pub use stage::{Stage, StageTime, peak_rss_bytes};
 pub use tahoma_core::artifact::{Manifest, Numerics};

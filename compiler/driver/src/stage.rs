@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::time::Duration;
-use tahoma_core::Diagnostic;
+use tahoma_core::{Diagnostic, near};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
@@ -41,8 +41,9 @@ impl Stage {
     /// The stage of that name. E0701.
     pub fn parse(name: &str) -> Result<Stage, Diagnostic> {
         Stage::ALL.iter().copied().find(|s| s.name() == name).ok_or_else(|| {
-            let all: Vec<_> = Stage::ALL.iter().map(|s| s.name()).collect();
-            Diagnostic::error("E0701", format!("no stage {name:?}")).note(format!("stages are {}", all.join(", ")))
+            let mut d = Diagnostic::error("E0701", format!("no stage {name:?}"));
+            d.notes = near::notes(name, "stages", Stage::ALL.iter().map(|s| s.name()));
+            d
         })
     }
 }

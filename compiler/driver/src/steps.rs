@@ -3,7 +3,7 @@
 use crate::target::with_session;
 use crate::{Numerics, Target, specialise};
 use std::path::{Path, PathBuf};
-use tahoma_core::{Diagnostic, Diagnostics, Program};
+use tahoma_core::{Diagnostic, Diagnostics, Program, near};
 use tahoma_mlir::{Module, Pipeline, Step};
 
 #[derive(Clone, Debug)]
@@ -56,8 +56,9 @@ pub fn run_text(text: &str, name: &str, steps: &[String], options: &Options) -> 
     let mut chosen = vec![];
     for s in steps {
         let Some(def) = STEPS.iter().find(|d| d.name == s) else {
-            let all: Vec<_> = STEPS.iter().map(|d| d.name).collect();
-            return Err(Diagnostic::error("E0701", format!("no step {s:?}")).note(format!("steps are {}", all.join(", "))).into());
+            let mut d = Diagnostic::error("E0701", format!("no step {s:?}"));
+            d.notes = near::notes(s, "steps", STEPS.iter().map(|d| d.name));
+            return Err(d.into());
         };
         chosen.push(Step { name: def.name, doc: def.doc, run: Box::new(move |p| (def.run)(p, options)) });
     }

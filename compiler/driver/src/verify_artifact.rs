@@ -1,14 +1,18 @@
 //! An artifact on disk against what its manifest says: each kernel beside its spec, on the values that it gets, and the whole beside
 //! the model in the interpreter, where the model is at hand. For people who change a kernel and want to know what they did.
 
-use crate::compare::{Difference, compare};
+use crate::compare::Difference;
 use crate::model::{Request, import, shapes_of};
+use crate::verify::judge::{OutputReport, Rule, Verdict, census, judge};
+use crate::verify::locate;
+use crate::verify::rounding::{Bound, study};
 use crate::{Target, interp, random};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tahoma_core::artifact::{Manifest, PlanStep};
-use tahoma_core::{Diagnostic, Diagnostics, Tensor, TensorType, kernel_eval, tensor};
+use tahoma_core::{Diagnostic, Diagnostics, Tensor};
+use tahoma_runtime::runner::match_inputs;
 use tahoma_runtime::{Artifact, RunReport, Runner, device};
 
 /// What to verify an artifact with.
@@ -37,12 +41,14 @@ pub struct ArtifactReport {
     pub edited: Vec<String>,
     /// Whether every kernel that ran agrees with its spec, and the outputs with the model where it was at hand.
     pub agree: bool,
+    /// The gravest of all kernels and outputs; inconclusive where no kernel ran.
+    pub verdict: Verdict,
     /// Each kernel at its first launch.
     pub kernels: Vec<KernelVerdict>,
     /// Kernels that no step of this run launched: nothing is known of them.
     pub not_launched: Vec<String>,
     /// Outputs beside the model's.
-    pub outputs: Vec<OutputVerdict>,
+    pub outputs: Vec<OutputReport>,
     /// Why there are none.
     pub not_compared: Option<String>,
     pub run: RunReport,
@@ -52,17 +58,12 @@ pub struct ArtifactReport {
 #[derive(Clone, Debug, Serialize)]
 pub struct KernelVerdict {
     pub kernel: String,
+    pub verdict: Verdict,
+    /// Of a verdict other than `agrees`: why.
+    pub why: String,
     pub difference: Difference,
     /// The model's nodes behind it.
     pub nodes: Vec<String>,
-}
-
-/// An output beside the model's.
-#[derive(Clone, Debug, Serialize)]
-pub struct OutputVerdict {
-    pub name: String,
-    pub ty: String,
-    pub difference: Difference,
 }
 
 /// Verifies the artifact in `dir`, edited or not. Errors: those of loading and running it; a model that is not at hand is none.
@@ -96,13 +97,15 @@ pub fn verify_artifact(dir: &Path, options: &ArtifactOptions) -> Result<Artifact
         Err(why) => (vec![], Some(why)),
     };
     let kernels: Vec<KernelVerdict> = seen.into_values().collect();
-    let agree = kernels.iter().all(|k| k.difference.agree) && outputs.iter().all(|o| o.difference.agree);
+    let all = kernels.iter().map(|k| k.verdict).chain(outputs.iter().map(|o| o.verdict)).max();
+    let verdict = all.filter(|_| !kernels.is_empty()).unwrap_or(Verdict::Inconclusive);
     Ok(ArtifactReport {
         model: m.model.clone(),
         target: m.target.clone(),
         device: device_name.into(),
         edited,
-        agree,
+        agree: verdict.is_agreement(),
+        verdict,
         kernels,
         not_launched,
         outputs,
@@ -113,23 +116,12 @@ pub fn verify_artifact(dir: &Path, options: &ArtifactOptions) -> Result<Artifact
 
 fn beside_its_spec(m: &Manifest, kernel: usize, ins: &[Tensor], outs: &[Tensor]) -> Result<KernelVerdict, Diagnostic> {
     let k = &m.kernels[kernel];
-    let args: Vec<Tensor> = ins.iter().zip(&k.spec.inputs).map(|(t, ty)| shaped(t, ty)).collect();
-    let want = kernel_eval::eval(&k.spec, &args).map_err(|e| Diagnostic::error("E0605", format!("kernel {:?}: {e}", k.name)))?;
-    let all = outs.iter().zip(&want).map(|(g, w)| compare(&shaped(g, &w.ty()), w));
-    let worst = all.reduce(|a, b| if (b.wrong, b.max_abs) > (a.wrong, a.max_abs) { b } else { a });
-    let difference = worst.ok_or_else(|| Diagnostic::error("E0605", format!("kernel {:?} has no outputs", k.name)))?;
-    Ok(KernelVerdict { kernel: k.name.clone(), difference, nodes: k.origin.leaves().iter().map(|o| o.to_string()).collect() })
-}
-
-/// The same bytes under the shape that the spec has.
-fn shaped(t: &Tensor, ty: &TensorType) -> Tensor {
-    match ty.shape.to_static() {
-        Some(s) if s != t.shape() && s.iter().product::<usize>() == t.len() => {
-            let c = t.contiguous();
-            c.view(&s, &tensor::contiguous_strides(&s), c.offset())
-        }
-        _ => t.clone(),
-    }
+    let all = locate::beside_its_spec(k, ins, outs)?.outputs.into_iter();
+    let rank = |o: &OutputReport| (o.verdict, o.difference.wrong);
+    let worst = all.reduce(|a, b| if rank(&b) > rank(&a) { b } else { a });
+    let o = worst.ok_or_else(|| Diagnostic::error("E0605", format!("kernel {:?} has no outputs", k.name)))?;
+    let nodes = k.origin.leaves().iter().map(|o| o.to_string()).collect();
+    Ok(KernelVerdict { kernel: k.name.clone(), verdict: o.verdict, why: o.why, difference: o.difference, nodes })
 }
 
 /// The model that an artifact was compiled from, where the manifest says where its files were.
@@ -147,7 +139,7 @@ fn beside_the_model(
     inputs: &[(String, Tensor)],
     got: &[(String, Tensor)],
     options: &ArtifactOptions,
-) -> Result<Vec<OutputVerdict>, String> {
+) -> Result<Vec<OutputReport>, String> {
     let path = options.model.clone().or_else(|| recorded(m)).ok_or("the model is not at hand: name it with --model")?;
     let said = |d: Diagnostics| d.0.first().map_or_else(String::new, |d| d.message.clone());
     let prepared = interp::prepare(&path, &options.fixed, inputs).map_err(said);
@@ -164,10 +156,23 @@ fn beside_the_model(
     if names(&want) != names(got) {
         return Err(format!("{} has other outputs than the artifact", path.display()));
     }
-    let one = |((name, g), (_, w)): (&(String, Tensor), &(String, Tensor))| OutputVerdict {
-        name: name.clone(),
-        ty: w.ty().to_string(),
-        difference: compare(g, w),
+    let mut bounds: Option<Vec<Option<Bound>>> = None;
+    let mut bound = |i: usize| {
+        let study = || {
+            let wanted = interp::inputs_of(&model.program);
+            match_inputs(&wanted, &inputs).and_then(|g| study(&model.program, &g, &model.store, options.seed)).unwrap_or_default()
+        };
+        bounds.get_or_insert_with(study).get(i).cloned().flatten()
     };
-    Ok(got.iter().zip(&want).map(one).collect())
+    let mut rule = Rule { tolerance: None, bound: &mut bound };
+    let mut out = vec![];
+    for (i, ((name, g), (_, w))) in got.iter().zip(&want).enumerate() {
+        let mut r = judge(i, name, g, w, &mut rule);
+        let census = census(w, None);
+        if r.verdict.is_agreement() && !census.vacuous.is_empty() {
+            (r.verdict, r.why) = (Verdict::Inconclusive, format!("{}, which says nothing of the computation", census.vacuous));
+        }
+        out.push(r);
+    }
+    Ok(out)
 }

@@ -21,7 +21,7 @@ mod tensor_proto;
 
 pub use dims::{parse_dims, parse_shape};
 pub use hf::{HfOptions, import_hf};
-pub use onnx::{ImportOptions, import_onnx, import_onnx_bytes, supported_ops};
+pub use onnx::{ImportOptions, OperatorUse, Outline, OutlinePort, import_onnx, import_onnx_bytes, outline, supported_ops};
 pub use store::{Location, Store, StoreEntry};
 
 use tahoma_core::{Diagnostic, Program, Vocabulary};
@@ -60,30 +60,4 @@ impl Default for Budget {
     }
 }
 
-/// The item of `all` closest to `name` by edit distance, if it is close enough to be meant.
-pub(crate) fn closest<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let lower = name.to_lowercase();
-    all.map(|c| (similarity(&lower, &c.to_lowercase()), c))
-        .filter(|(d, _)| *d <= 2.max(name.chars().count() / 2))
-        .min_by_key(|(d, c)| (*d, c.len(), c.to_string()))
-        .map(|(_, c)| c)
-}
-
-/// Edit distance; a name that contains the other counts as one edit, so that `FancyAttention` finds `Attention`.
-fn similarity(a: &str, b: &str) -> usize {
-    if a != b && b.len() >= 4 && a.contains(b) {
-        return 1;
-    }
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut corner = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let cost = (corner + usize::from(x != *y)).min(row[j] + 1).min(row[j + 1] + 1);
-            corner = row[j + 1];
-            row[j + 1] = cost;
-        }
-    }
-    row[b.len()]
-}
+pub(crate) use tahoma_core::near::closest;

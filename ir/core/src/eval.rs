@@ -47,14 +47,29 @@ impl Weights for Kept<'_> {
     }
 }
 
-/// Called after each node with its results (tracing, comparing stages, timing).
-pub type Watch<'a> = &'a mut dyn FnMut(&Graph, &Node, &[Tensor]);
+/// Sees a run node by node: to trace, to compare stages, or to change values on the way (what would another rounding have given?).
+/// A closure that takes the graph, the node and its results only looks.
+pub trait Observe {
+    /// Before a node, with its operands.
+    fn before(&mut self, _graph: &Graph, _node: &Node, _operands: &mut [Tensor]) {}
+    /// After a node, with its results.
+    fn after(&mut self, graph: &Graph, node: &Node, results: &mut [Tensor]);
+}
+
+impl<F: FnMut(&Graph, &Node, &[Tensor])> Observe for F {
+    fn after(&mut self, graph: &Graph, node: &Node, results: &mut [Tensor]) {
+        self(graph, node, results);
+    }
+}
+
+/// What a run shows its nodes to.
+pub type Watch<'a> = &'a mut dyn Observe;
 
 /// Runs `function` of `program` on `inputs`, in order. Errors carry the origin of the node that failed.
 pub fn run(program: &Program, function: &str, inputs: &[Tensor], weights: &dyn Weights) -> Result<Vec<Tensor>, Diagnostic> {
     crate::threads::start();
     // On a worker thread from the start: otherwise each parallel op would hand over to one and wait.
-    rayon::scope(|_| run_watched(program, function, inputs.to_vec(), weights, &mut |_, _, _| {}))
+    rayon::scope(|_| run_watched(program, function, inputs.to_vec(), weights, &mut |_: &Graph, _: &Node, _: &[Tensor]| {}))
 }
 
 /// [`run`], showing every result to `watch`.
@@ -83,7 +98,8 @@ pub fn run_watched(
             operands
                 .push(t.ok_or_else(|| Diagnostic::error("E0902", format!("%{} is used before it is made", v.0)).at((*n.origin).clone()))?);
         }
-        let results = match (n.op.name, &n.op.kind) {
+        watch.before(g, n, &mut operands);
+        let mut results = match (n.op.name, &n.op.kind) {
             ("weight", _) => vec![weights.get(n.attrs.str("name").unwrap_or_default())?],
             (_, Kind::Structure) => crate::ops::structure::eval(program, n, operands, weights, watch)?,
             _ => {
@@ -94,7 +110,7 @@ pub fn run_watched(
         if results.len() != n.results.len() {
             return Err(Diagnostic::error("E0901", format!("ml.{} gave {} results", n.op.name, results.len())).at((*n.origin).clone()));
         }
-        watch(g, n, &results);
+        watch.after(g, n, &mut results);
         for (v, t) in n.results.iter().zip(results) {
             if left[v.index()] > 0 {
                 env[v.index()] = Some(t);

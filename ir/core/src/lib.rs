@@ -23,6 +23,7 @@ mod kernels;
 #[cfg(test)]
 mod literal;
 pub mod memory;
+pub mod near;
 pub mod numeric;
 pub mod op;
 pub mod ops;

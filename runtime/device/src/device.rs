@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use tahoma_core::artifact::KernelDef;
-use tahoma_core::{Diagnostic, TensorType};
+use tahoma_core::{Diagnostic, TensorType, near};
 
 /// A place in device memory: where a block starts, or a place within it. `alloc` aligns to [`ALIGN`] at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -199,8 +199,9 @@ pub fn open(name: &str) -> Result<Box<dyn Device>, Diagnostic> {
 /// The row of a device name. E0701.
 pub fn find(name: &str) -> Result<&'static DeviceRow, Diagnostic> {
     DEVICES.iter().find(|d| d.name == name).ok_or_else(|| {
-        let all: Vec<_> = DEVICES.iter().map(|d| d.name).collect();
-        Diagnostic::error("E0701", format!("no device {name:?}")).note(format!("devices are {}", all.join(", ")))
+        let mut d = Diagnostic::error("E0701", format!("no device {name:?}"));
+        d.notes = near::notes(name, "devices", DEVICES.iter().map(|d| d.name));
+        d
     })
 }
 

@@ -21,7 +21,7 @@ use tahoma_core::artifact::{Branch, Manifest, PlanStep};
 use tahoma_core::eval::Weights;
 use tahoma_core::graph::Node;
 use tahoma_core::op::{EvalArgs, Fresh, InferArgs, Kind};
-use tahoma_core::{Diagnostic, Graph, Program, Tensor, TensorType, ValueId};
+use tahoma_core::{Diagnostic, Graph, Program, Tensor, TensorType, ValueId, near};
 
 /// What a run took.
 #[derive(Clone, Debug, Default, serde::Serialize)]
@@ -543,7 +543,8 @@ pub fn match_inputs(wanted: &[(&str, &TensorType)], given: &[(String, Tensor)]) 
     }
     for (n, _) in given {
         if wanted.iter().all(|w| w.0 != n) {
-            problems.push(format!("the model has no input {n:?}"));
+            let close = near::closest(n, wanted.iter().map(|w| w.0)).map(|c| format!(" (did you mean {c:?}?)")).unwrap_or_default();
+            problems.push(format!("the model has no input {n:?}{close}"));
         }
     }
     if !problems.is_empty() {

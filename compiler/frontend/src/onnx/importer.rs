@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use tahoma_core::graph::FOLD_ELEMENTS;
+use tahoma_core::near;
 use tahoma_core::{Builder, Diagnostic, Diagnostics, Dim, Graph, OpError, Origin, Program, Shape, TensorType};
 
 /// Constants of any number type up to this many elements are kept inline.
@@ -239,13 +240,11 @@ impl<'m> Importer<'m> {
             if !names.contains(&given.as_str()) && !graph.initializer.iter().any(|t| t.name() == given) && !graph.input.iter().any(element)
             {
                 let mut d = Diagnostic::error(code, format!("the model has no input {given:?}"));
-                d = d.note(format!("its inputs are: {}", names.join(", ")));
-                if let Some(c) = crate::closest(given, names.iter().copied()) {
-                    d = d.note(format!("did you mean {c:?}?"));
-                }
+                d.notes = near::notes(given, "inputs", names.iter().copied());
                 self.fault(d);
             }
         }
+        self.check_symbols(graph);
         let symbols = self.symbols(graph);
         let mut seen: Vec<&str> = Vec::new();
         for i in &graph.input {
@@ -802,7 +801,7 @@ pub(super) fn describe(index: usize, node: &NodeProto) -> String {
 }
 
 /// A declared extent; unknown, zero-or-negative spellings and empty names are `None`.
-enum Extent {
+pub(super) enum Extent {
     Number(u64),
     Named(String),
 }
@@ -817,11 +816,11 @@ impl Extent {
 }
 
 /// Element type code and declared extents (`None` without a shape) of a tensor; `None` for other types.
-fn tensor_type(i: &ValueInfoProto) -> Option<(i32, Option<Vec<Option<Extent>>>)> {
+pub(super) fn tensor_type(i: &ValueInfoProto) -> Option<(i32, Option<Vec<Option<Extent>>>)> {
     extents(i.r#type.as_ref()?)
 }
 
-fn extents(ty: &TypeProto) -> Option<(i32, Option<Vec<Option<Extent>>>)> {
+pub(super) fn extents(ty: &TypeProto) -> Option<(i32, Option<Vec<Option<Extent>>>)> {
     let TypeProto { value: Some(type_proto::Value::TensorType(t)), .. } = ty else { return None };
     let dims = t.shape.as_ref().map(|s| {
         let extent = |d: &crate::proto::tensor_shape_proto::Dimension| match &d.value {

@@ -15,11 +15,13 @@ mod frame;
 mod importer;
 mod ops;
 mod order;
+mod outline;
 pub(crate) mod prepass;
 pub(crate) mod schema;
 mod schema_microsoft;
 mod schema_table;
 mod steps;
+mod symbols;
 pub(crate) mod text;
 
 use crate::{Budget, Imported, file, proto};
@@ -30,6 +32,7 @@ use std::path::{Path, PathBuf};
 use tahoma_core::{Diagnostic, Diagnostics, Dim, Tensor, Text};
 
 pub use ops::supported as supported_ops;
+pub use outline::{OperatorUse, Outline, OutlinePort, outline};
 
 /// How to import a model.
 #[derive(Clone, Debug, Default)]

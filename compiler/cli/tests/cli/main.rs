@@ -1,7 +1,12 @@
 //! The command as users meet it: exit codes, diagnostics, and that a failure leaves nothing behind.
 
-use assert_cmd::Command;
+mod onnx;
+mod shapes;
+mod terminal;
+mod verify;
+
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use tahoma::{Tensor, npy};
 
 /// A model in the `ml` dialect: y = relu(x · w') with a constant, no weights, one open dimension.
@@ -31,9 +36,15 @@ impl Bench {
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
+    /// The command, in the folder.
+    fn command(&self) -> Command {
+        let mut c = Command::new(assert_cmd::cargo::cargo_bin!("tahoma"));
+        c.current_dir(self.dir.path());
+        c
+    }
     /// Runs in the folder; exit code, standard output, standard error.
     fn run(&self, line: &str) -> (i32, String, String) {
-        let out = Command::cargo_bin("tahoma").unwrap().current_dir(self.dir.path()).args(line.split_whitespace()).output().unwrap();
+        let out = self.command().args(line.split_whitespace()).output().unwrap();
         let text = |b: Vec<u8>| String::from_utf8_lossy(&b).into_owned();
         (out.status.code().unwrap_or(-1), text(out.stdout), text(out.stderr))
     }
