@@ -3,7 +3,8 @@
 use super::{Draft, Given};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use tahoma::{Compiler, Diagnostic, Diagnostics, Tensor, compare, interp, model, print_program};
+use tahoma::compare::Tolerance;
+use tahoma::{Compiler, Diagnostic, Diagnostics, Tensor, interp, model, print_program};
 use tahoma_core::graph::Port;
 use tahoma_core::{Attrs, Builder, DType, Program, TensorType};
 use tahoma_frontend::suite;
@@ -99,7 +100,7 @@ impl Source {
 /// atol and rtol of an output that Tahoma's interpreter made.
 fn tolerance(t: &Tensor) -> (f64, f64) {
     let top = t.to_f64s().iter().filter(|v| v.is_finite()).fold(0.0f64, |m, v| m.max(v.abs()));
-    let rtol = compare::tolerance(t.dtype());
+    let rtol = Tolerance::of(t.dtype()).rtol;
     (rtol * top, rtol)
 }
 
