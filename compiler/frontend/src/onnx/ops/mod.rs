@@ -7,6 +7,8 @@ mod activation;
 mod attention;
 mod conv;
 mod deform;
+mod ensemble;
+mod features;
 mod generate;
 mod image;
 mod index;
@@ -22,9 +24,11 @@ mod random;
 mod reduce;
 mod resize;
 mod rnn;
+mod scores;
 mod sequence;
 mod shape;
 mod signal;
+mod svm;
 mod text;
 mod trees;
 
@@ -103,6 +107,9 @@ static FAMILIES: &[&[Row]] = &[
     random::ROWS,
     text::ROWS,
     trees::ROWS,
+    ensemble::ROWS,
+    features::ROWS,
+    svm::ROWS,
     sequence::ROWS,
     control::ROWS,
 ];

@@ -121,7 +121,7 @@ fn full_match(cx: &mut Context) -> R<V> {
 }
 
 /// Integers and strings alike as i64.
-fn tokens(cx: &mut Context, i: usize) -> R<V> {
+pub(super) fn tokens(cx: &mut Context, i: usize) -> R<V> {
     match cx.text(i) {
         Ok(v) => Ok(v),
         Err(_) => {
@@ -301,7 +301,7 @@ fn label_encoder(cx: &mut Context) -> R<Vec<Slot>> {
 }
 
 /// The value beside the first key that an element equals (NaN equals NaN), else the default.
-fn look_up(cx: &mut Context, x: V, keys: V, values: V, default: V) -> R<V> {
+pub(super) fn look_up(cx: &mut Context, x: V, keys: V, values: V, default: V) -> R<V> {
     let (n, m) = (cx.dim(keys, 0)?, cx.dim(values, 0)?);
     if n != m || n == 0 {
         return Err(OpError::attr(format!("{n} keys and {m} values make no table")));

@@ -1,6 +1,7 @@
 //! Decision trees (`ai.onnx.ml`): all trees walk all rows at once, one level a step, as gathers from tables over nodes and leaves.
 
 use super::generate::as_op_error;
+use super::scores::Transform;
 use super::{Row, one};
 use crate::onnx::context::{Context, R, V, attrs};
 use crate::tensor_proto;
@@ -9,15 +10,15 @@ use tahoma_core::{DType, OpError, Tensor};
 pub(super) static ROWS: &[Row] = &[one("TreeEnsemble", 5, tree_ensemble).of("ai.onnx.ml")];
 
 /// Most nodes and leaves together, and deepest tree.
-const MOST: usize = 1 << 22;
+pub(super) const MOST: usize = 1 << 22;
 const DEEPEST: usize = 256;
 
 /// Comparisons by their code; the last is membership of a set.
-const COMPARE: [&str; 6] = ["le", "lt", "ge", "gt", "eq", "ne"];
+pub(super) const COMPARE: [&str; 6] = ["le", "lt", "ge", "gt", "eq", "ne"];
 const MEMBER: i64 = 6;
 
 /// The numbers of a tensor attribute.
-fn numbers(cx: &Context, name: &str) -> R<Option<Vec<f64>>> {
+pub(super) fn numbers(cx: &Context, name: &str) -> R<Option<Vec<f64>>> {
     let Some(t) = cx.attrs.tensor(name) else { return Ok(None) };
     let mut none = crate::store::Store::default();
     let t = tensor_proto::read(t, name, None, &mut none, &cx.imp.options.budget).and_then(|t| t.tensor()).map_err(as_op_error)?;
@@ -25,7 +26,7 @@ fn numbers(cx: &Context, name: &str) -> R<Option<Vec<f64>>> {
 }
 
 /// A list attribute of one number a node.
-fn list(cx: &Context, name: &str, count: usize) -> R<Vec<i64>> {
+pub(super) fn list(cx: &Context, name: &str, count: usize) -> R<Vec<i64>> {
     let v = cx.attrs.ints(name).unwrap_or_default();
     if v.len() != count { Err(OpError::attr(format!("{name} has {} entries for {count} nodes", v.len()))) } else { Ok(v.to_vec()) }
 }
@@ -55,16 +56,108 @@ fn depth(roots: &[i64], yes: &[i64], no: &[i64], nodes: usize) -> R<usize> {
     Err(OpError::attr(format!("trees deeper than {DEEPEST}, or nodes in a circle")))
 }
 
+/// Trees as tables over their nodes. Places lead to nodes, or to leaves behind them.
+pub(super) struct Forest {
+    /// Codes of [`COMPARE`], or [`MEMBER`].
+    pub(super) modes: Vec<i64>,
+    pub(super) splits: Vec<f64>,
+    pub(super) feature: Vec<i64>,
+    pub(super) yes: Vec<i64>,
+    pub(super) no: Vec<i64>,
+    /// Whether NaN goes where the comparison holds, node by node.
+    pub(super) missing: Option<Vec<i64>>,
+    /// Places: a tree may be a leaf.
+    pub(super) roots: Vec<i64>,
+    pub(super) leaves: usize,
+}
+
+impl Forest {
+    /// The leaves `[rows, trees]`, counted from 0, that the rows `[rows, features]` of x come to.
+    pub(super) fn walk(self, cx: &mut Context, x: V) -> R<V> {
+        let [rows, features] = cx.dims(x)?[..] else { return Err(OpError::shape("needs [rows, features]").mark(0, "must have rank 2")) };
+        let Forest { modes, splits, feature, yes, no, missing, roots, leaves } = self;
+        let n = modes.len();
+        if n.saturating_add(leaves) > MOST || leaves == 0 || roots.is_empty() {
+            return Err(OpError::attr(format!("{n} nodes and {leaves} leaves make no trees, or too many")));
+        }
+        if let Some(f) = feature.iter().find(|&&f| f < 0 || f as usize >= features) {
+            return Err(OpError::attr(format!("a node asks for feature {f} of {features}")).mark(0, format!("has {features} features")));
+        }
+        let depth = depth(&roots, &yes, &no, n)?;
+        let dtype = cx.dtype(x);
+        // Tables over nodes and leaves; a leaf leads to itself.
+        let stay = (n..n + leaves).map(|p| p as i64);
+        let (yes, no): (Vec<i64>, Vec<i64>) = (yes.into_iter().chain(stay.clone()).collect(), no.into_iter().chain(stay).collect());
+        let padded = |v: Vec<i64>| -> Vec<i64> { v.into_iter().chain(std::iter::repeat_n(0, leaves)).collect() };
+        let (yes, no, feature) = (cx.ints(&yes), cx.ints(&no), cx.ints(&padded(feature)));
+        let members = if modes.contains(&MEMBER) { members(cx, &modes, leaves, dtype)? } else { None };
+        let nans = match missing {
+            Some(v) if v.iter().any(|&f| f != 0) => {
+                let v = cx.ints(&padded(v));
+                Some(cx.cast(v, DType::Bool)?)
+            }
+            _ => None,
+        };
+        let mode = cx.ints(&padded(modes.clone()));
+        let splits = numbers_as(cx, splits.into_iter().chain(std::iter::repeat_n(0.0, leaves)).collect(), dtype)?;
+        let start = cx.constant(Tensor::i64(&[1, roots.len()], roots.clone()));
+        let mut at = cx.broadcast(start, &[rows, roots.len()])?;
+        for _ in 0..depth {
+            let f = look(cx, feature, at)?;
+            let value = cx.op("gather_elements", &[x, f], attrs! {"axis": 1i64})?;
+            let (split, m) = (look(cx, splits, at)?, look(cx, mode, at)?);
+            let mut go = cx.f("le", &[value, split])?;
+            for code in 1..=MEMBER {
+                if !modes.contains(&code) {
+                    continue;
+                }
+                let here = match (COMPARE.get(code as usize), members) {
+                    (Some(op), _) => cx.f(op, &[value, split])?,
+                    (None, Some(sets)) => {
+                        let set = look(cx, sets, at)?;
+                        let one = cx.unsqueeze(value, 2)?;
+                        let hit = cx.f("eq", &[set, one])?;
+                        let hit = cx.cast(hit, DType::U8)?;
+                        let any = cx.reduce("reduce_max", hit, &[2], false)?;
+                        cx.cast(any, DType::Bool)?
+                    }
+                    (None, None) => return Err(OpError::attr("needs membership_values")),
+                };
+                let code = cx.int(code);
+                let is = cx.f("eq", &[m, code])?;
+                go = cx.f("select", &[is, here, go])?;
+            }
+            if let Some(t) = nans {
+                let (t, none) = (look(cx, t, at)?, cx.f("is_nan", &[value])?);
+                let both = cx.f("and", &[t, none])?;
+                go = cx.f("or", &[go, both])?;
+            }
+            let (y, z) = (look(cx, yes, at)?, look(cx, no, at)?);
+            at = cx.f("select", &[go, y, z])?;
+        }
+        let first = cx.int(n as i64);
+        cx.sub(at, first)
+    }
+}
+
+/// Rows of a table at places.
+pub(super) fn look(cx: &mut Context, table: V, at: V) -> R<V> {
+    cx.op("gather", &[table, at], attrs! {"axis": 0i64})
+}
+
 fn tree_ensemble(cx: &mut Context) -> R<V> {
     let x = cx.input(0)?;
-    let [rows, features] = cx.dims(x)?[..] else { return Err(OpError::shape("needs [rows, features]").mark(0, "must have rank 2")) };
     let missing = |name: &str| OpError::attr(format!("needs {name}"));
     let modes = numbers(cx, "nodes_modes")?.ok_or_else(|| missing("nodes_modes"))?;
     let splits = numbers(cx, "nodes_splits")?.ok_or_else(|| missing("nodes_splits"))?;
     let weights = numbers(cx, "leaf_weights")?.ok_or_else(|| missing("leaf_weights"))?;
     let (n, leaves) = (modes.len(), weights.len());
-    if n + leaves > MOST || splits.len() != n || features == 0 || leaves == 0 {
-        return Err(OpError::attr(format!("{n} modes, {} splits and {leaves} leaves make no trees", splits.len())));
+    if splits.len() != n {
+        return Err(OpError::attr(format!("{n} modes and {} splits make no trees", splits.len())));
+    }
+    let modes: Vec<i64> = modes.iter().map(|&m| m as i64).collect();
+    if let Some(m) = modes.iter().find(|m| !(0..=MEMBER).contains(m)) {
+        return Err(OpError::attr(format!("nodes_modes cannot hold {m}")));
     }
     let yes = places(&list(cx, "nodes_truenodeids", n)?, &list(cx, "nodes_trueleafs", n)?, n, leaves)?;
     let no = places(&list(cx, "nodes_falsenodeids", n)?, &list(cx, "nodes_falseleafs", n)?, n, leaves)?;
@@ -73,87 +166,34 @@ fn tree_ensemble(cx: &mut Context) -> R<V> {
     let feature = list(cx, "nodes_featureids", n)?;
     let count = cx.attrs.int("n_targets").and_then(|t| usize::try_from(t).ok()).filter(|&t| t > 0 && t < MOST);
     let count = count.ok_or_else(|| missing("n_targets"))?;
-    let sound = roots.iter().all(|&r| r >= 0 && (r as usize) < n)
-        && feature.iter().all(|&f| f >= 0 && (f as usize) < features)
-        && targets.iter().all(|&t| t >= 0 && (t as usize) < count);
-    if !sound || roots.is_empty() {
-        return Err(OpError::attr("a root, a feature or a target is out of range"));
+    let sound = roots.iter().all(|&r| r >= 0 && (r as usize) < n) && targets.iter().all(|&t| t >= 0 && (t as usize) < count);
+    if !sound {
+        return Err(OpError::attr("a root or a target is out of range"));
     }
-    let depth = depth(&roots, &yes, &no, n)?;
-    let dtype = cx.dtype(x);
-
-    // Tables over nodes and leaves; a leaf leads to itself.
-    let stay = (n..n + leaves).map(|p| p as i64);
-    let (yes, no): (Vec<i64>, Vec<i64>) = (yes.into_iter().chain(stay.clone()).collect(), no.into_iter().chain(stay).collect());
-    let padded = |v: Vec<i64>| -> Vec<i64> { v.into_iter().chain(std::iter::repeat_n(0, leaves)).collect() };
-    let (yes, no, feature) = (cx.ints(&yes), cx.ints(&no), cx.ints(&padded(feature)));
-    let members = members(cx, &modes, leaves)?;
     let nans = match cx.attrs.ints("nodes_missing_value_tracks_true") {
-        Some(v) if v.iter().any(|&f| f != 0) => {
-            let v = padded(list(cx, "nodes_missing_value_tracks_true", n)?);
-            let v = cx.ints(&v);
-            Some(cx.cast(v, DType::Bool)?)
-        }
+        Some(v) if !v.is_empty() => Some(list(cx, "nodes_missing_value_tracks_true", n)?),
         _ => None,
     };
-    let codes: Vec<i64> = modes.iter().map(|&m| m as i64).collect();
-    let mode = cx.ints(&padded(codes.clone()));
-    let splits = numbers_as(cx, splits.into_iter().chain(std::iter::repeat_n(0.0, leaves)).collect(), dtype)?;
-    let start = cx.constant(Tensor::i64(&[1, roots.len()], roots.clone()));
-    let mut at = cx.broadcast(start, &[rows, roots.len()])?;
-    let look = |cx: &mut Context, table: V, at: V| cx.op("gather", &[table, at], attrs! {"axis": 0i64});
-    for _ in 0..depth {
-        let f = look(cx, feature, at)?;
-        let value = cx.op("gather_elements", &[x, f], attrs! {"axis": 1i64})?;
-        let (split, m) = (look(cx, splits, at)?, look(cx, mode, at)?);
-        let mut go = cx.f("le", &[value, split])?;
-        for code in 1..=MEMBER {
-            if !codes.contains(&code) {
-                continue;
-            }
-            let here = match (COMPARE.get(code as usize), members) {
-                (Some(op), _) => cx.f(op, &[value, split])?,
-                (None, Some(sets)) => {
-                    let set = look(cx, sets, at)?;
-                    let one = cx.unsqueeze(value, 2)?;
-                    let hit = cx.f("eq", &[set, one])?;
-                    let hit = cx.cast(hit, DType::U8)?;
-                    let any = cx.reduce("reduce_max", hit, &[2], false)?;
-                    cx.cast(any, DType::Bool)?
-                }
-                (None, None) => return Err(missing("membership_values")),
-            };
-            let code = cx.int(code);
-            let is = cx.f("eq", &[m, code])?;
-            go = cx.f("select", &[is, here, go])?;
-        }
-        if let Some(t) = nans {
-            let (t, none) = (look(cx, t, at)?, cx.f("is_nan", &[value])?);
-            let both = cx.f("and", &[t, none])?;
-            go = cx.f("or", &[go, both])?;
-        }
-        let (y, z) = (look(cx, yes, at)?, look(cx, no, at)?);
-        at = cx.f("select", &[go, y, z])?;
-    }
-    let first = cx.int(n as i64);
-    let leaf = cx.sub(at, first)?;
+    let trees = roots.len();
+    let dtype = cx.dtype(x);
+    let leaf = Forest { modes, splits, feature, yes, no, missing: nans, roots, leaves }.walk(cx, x)?;
     let weights = numbers_as(cx, weights, dtype)?;
     let targets = cx.ints(&targets);
     let (weight, target) = (look(cx, weights, leaf)?, look(cx, targets, leaf)?);
-    aggregated(cx, weight, target, count, roots.len())
+    aggregated(cx, weight, target, count, trees)
 }
 
 /// A table of the data's type.
-fn numbers_as(cx: &mut Context, v: Vec<f64>, dtype: DType) -> R<V> {
+pub(super) fn numbers_as(cx: &mut Context, v: Vec<f64>, dtype: DType) -> R<V> {
     let t = cx.constant(Tensor::new(DType::F64, &[v.len()], tahoma_core::Buffer::F64(v)));
     cx.cast(t, dtype)
 }
 
 /// `[nodes + leaves, longest set]`: the values of each set, each set ended by NaN in the attribute, filled up with NaN.
-fn members(cx: &mut Context, modes: &[f64], leaves: usize) -> R<Option<V>> {
+fn members(cx: &mut Context, modes: &[i64], leaves: usize, dtype: DType) -> R<Option<V>> {
     let Some(all) = numbers(cx, "membership_values")? else { return Ok(None) };
     let sets: Vec<&[f64]> = all.split(|v| v.is_nan()).collect();
-    let holders: Vec<usize> = (0..modes.len()).filter(|&i| modes[i] as i64 == MEMBER).collect();
+    let holders: Vec<usize> = (0..modes.len()).filter(|&i| modes[i] == MEMBER).collect();
     // What follows the last NaN is no set.
     if sets.len() != holders.len() + 1 {
         return Err(OpError::attr(format!("membership_values hold {} sets for {} nodes", sets.len() - 1, holders.len())));
@@ -165,8 +205,6 @@ fn members(cx: &mut Context, modes: &[f64], leaves: usize) -> R<Option<V>> {
     for (&row, set) in holders.iter().zip(&sets) {
         table[row * width..row * width + set.len()].copy_from_slice(set);
     }
-    let x = cx.input(0)?;
-    let dtype = cx.dtype(x);
     let flat = numbers_as(cx, table, dtype)?;
     Ok(Some(cx.reshape(flat, &[rows, width])?))
 }
@@ -189,10 +227,5 @@ fn aggregated(cx: &mut Context, weight: V, target: V, count: usize, trees: usize
     if cx.attrs.int("aggregate_function") == Some(0) {
         y = cx.scale(y, 1.0 / trees as f64)?;
     }
-    match cx.attrs.int("post_transform").unwrap_or(0) {
-        0 => Ok(y),
-        1 => cx.op("softmax", &[y], attrs! {"axis": 1i64}),
-        2 => cx.f("sigmoid", &[y]),
-        other => Err(cx.unsupported(format!("post_transform {other}"))),
-    }
+    Transform::numbered(cx.attrs.int("post_transform").unwrap_or(0))?.apply_to(cx, y, count)
 }
