@@ -226,7 +226,10 @@ fn scatter<'a>(want: &Tensor, samples: impl Iterator<Item = &'a Tensor>) -> Boun
             *sum += if e.is_finite() { e * e } else { f64::INFINITY };
         }
     }
-    spread.iter_mut().zip(&truth).for_each(|(s, t)| *s = (*s / NUDGES as f64).sqrt() + t.abs() * 2f64.powi(-24));
+    spread
+        .iter_mut()
+        .zip(&truth)
+        .for_each(|(s, t)| *s = (*s / NUDGES as f64).sqrt() + if t.is_finite() { t.abs() * 2f64.powi(-24) } else { 0.0 });
     Bound { truth, spread }
 }
 

@@ -36,7 +36,8 @@ impl Bound {
     pub fn explains(&self, i: usize, x: f64, float: bool) -> bool {
         let (Some(&t), Some(&s)) = (self.truth.get(i), self.spread.get(i)) else { return false };
         let factor = if float { FACTOR } else { (SAMPLES as f64).sqrt() };
-        s > 0.0 && !x.is_nan() && (s.is_infinite() || (x - t).abs() <= factor * s)
+        // No rounding turns an infinity into the other.
+        s > 0.0 && !x.is_nan() && !(x.is_infinite() && t == -x) && (s.is_infinite() || (x - t).abs() <= factor * s)
     }
     /// Whether rounding leaves no digit of element i: its spread is a quarter of it or more.
     pub fn insignificant(&self, i: usize) -> bool {
