@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use tahoma_core::artifact::{KernelDef, Manifest, PlanStep};
 use tahoma_core::eval::{Observe, Weights, run_watched};
+use tahoma_core::kernel::{Body, KernelSpec};
 use tahoma_core::{DType, Diagnostic, Graph, Node, Origin, Program, Tensor, TensorType, kernel_eval};
 use tahoma_runtime::runner::match_inputs;
 use tahoma_runtime::{Runner, npy};
@@ -184,12 +185,14 @@ pub(crate) fn beside_its_spec(k: &KernelDef, ins: &[Tensor], outs: &[Tensor]) ->
     let inputs: Vec<Tensor> = ins.iter().zip(&k.spec.inputs).map(|(t, ty)| reshaped(t, ty)).collect();
     let want = meaning(&inputs)?;
     let got: Vec<Tensor> = outs.iter().zip(&want).map(|(g, w)| reshaped(g, &w.ty())).collect();
+    let unit = (terms(&k.spec) * 2f64.powi(-24)).clamp(2f64.powi(-22), 2f64.powi(-14));
     let mut moved: Option<Vec<Vec<Tensor>>> = None;
     let mut outputs = vec![];
     for (i, (g, w)) in got.iter().zip(&want).enumerate() {
-        // How far the meaning itself moves when each float it reads does, in the 22nd bit.
+        // How far the meaning itself moves when each float it reads does, in the 22nd bit; more under long sums, of which an average
+        // leaves the root (see `rounding`).
         let mut bound = |i: usize| {
-            let nudged = |s: u64| inputs.iter().map(|t| nudge(t, s)).collect::<Vec<_>>();
+            let nudged = |s: u64| inputs.iter().map(|t| nudge(t, s, unit)).collect::<Vec<_>>();
             let samples = moved.get_or_insert_with(|| (0..NUDGES).filter_map(|s| meaning(&nudged(s)).ok()).collect());
             Some(scatter(w, samples.iter().filter_map(|m| m.get(i))))
         };
@@ -201,14 +204,23 @@ pub(crate) fn beside_its_spec(k: &KernelDef, ins: &[Tensor], outs: &[Tensor]) ->
 /// Runs of a kernel's meaning on moved inputs.
 const NUDGES: u64 = 4;
 
-/// Every float moved by one part in 2^22 (its last place, where it keeps fewer bits), the direction drawn.
-fn nudge(t: &Tensor, sample: u64) -> Tensor {
+/// Terms of a kernel's longest sum.
+fn terms(spec: &KernelSpec) -> f64 {
+    let product = |v: &[u64]| v.iter().map(|&n| n as f64).product::<f64>();
+    match &spec.body {
+        Body::Rows(r) => product(&r.inner),
+        Body::Contract(c) => product(&c.k).max(c.a.product.as_ref().map_or(1.0, |p| product(&p.sum))),
+    }
+}
+
+/// Every float moved by `unit` of itself (nothing, where it keeps fewer bits), the direction drawn.
+fn nudge(t: &Tensor, sample: u64, unit: f64) -> Tensor {
     if !t.dtype().is_float() {
         return t.clone();
     }
     let unit = match t.dtype() {
         DType::F64 => 2f64.powi(-51),
-        _ => 2f64.powi(-22),
+        _ => unit,
     };
     let sign =
         |i: usize| if (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(7 + 11 * sample as u32) & 1 == 0 { 1.0 } else { -1.0 };

@@ -3,18 +3,18 @@
 //! ```text
 //! truth     the program in f64, each value in its own type's range
 //! spread    rms over SAMPLES of (sample − truth); a sample is the program in f64 with each value x that its own type of p bits
-//!           cannot hold replaced by x·(1 ± 2^-p), the sign drawn, and each term of a sum by x·(1 ± 2^-22)
+//!           cannot hold replaced by x·(1 ± 2^-p), the sign drawn; a sum of n terms by x·(1 ± √n·2^-p), its terms by x·(1 ± 2^-22)
 //! ```
 //!
 //! This is Monte Carlo arithmetic (Parker 1997), a measure of condition: where a difference of two roundings is multiplied up, samples
 //! scatter as far as a device may be off. A wrong kernel does not scatter: an error beyond FACTOR spreads is its own. Terms of sums keep
-//! 22 bits because that is what three TF32 products keep, and what another order of a sum of some thousand terms may take.
+//! 22 bits because that is what three TF32 products keep; √n is what rounding n partial sums takes in probability (Higham, Mary 2019).
 
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tahoma_core::eval::{Observe, Weights, run_watched};
-use tahoma_core::op::{Kind, Monoid, Scalar};
+use tahoma_core::op::{Contract, Kind, Monoid, Scalar};
 use tahoma_core::scalar::{Binary, Unary};
 use tahoma_core::{Attr, Builder, DType, Diagnostic, Graph, Node, Program, Tensor, ValueId};
 
@@ -51,7 +51,7 @@ pub fn study(program: &Program, inputs: &[Tensor], weights: &dyn Weights, seed: 
     let weights = Wide(weights);
     let inputs: Vec<Tensor> = inputs.iter().map(|t| if t.dtype().is_float() { t.cast(DType::F64) } else { t.clone() }).collect();
     let run = |sample: Option<u64>| {
-        let mut stir = Stir { types: &types, sample, drawn: 0 };
+        let mut stir = Stir { types: &types, sample, drawn: 0, terms: 1.0 };
         run_watched(&wide, Program::MAIN, inputs.clone(), &weights, &mut stir)
     };
     let truth = run(None)?;
@@ -176,16 +176,19 @@ struct Stir<'a> {
     types: &'a Types,
     sample: Option<u64>,
     drawn: u64,
+    /// Terms of each element of the sum that is being made; 1 of what is no sum.
+    terms: f64,
 }
 
 impl Stir<'_> {
     fn of(&self, g: &Graph, v: ValueId) -> Option<(u32, f64, f64)> {
         format(*self.types.get(&g.name)?.get(v.index())?)
     }
-    fn stir(&mut self, t: &mut Tensor, bits: u32, (most, least): (f64, f64)) {
+    /// Moves what `bits` cannot hold by `units` of 2^-bits.
+    fn stir(&mut self, t: &mut Tensor, bits: u32, units: f64, (most, least): (f64, f64)) {
         self.drawn += 1;
         let seed = self.sample.map(|s| mix(s ^ mix(self.drawn)));
-        let (unit, low) = (0.5f64.powi(bits as i32), (1u64 << (53 - bits)) - 1);
+        let (unit, low) = (units * 0.5f64.powi(bits as i32), (1u64 << (53 - bits)) - 1);
         let mut v = t.to_f64s();
         v.par_chunks_mut(64).enumerate().with_min_len(64).for_each(|(i, block)| {
             let mut signs = seed.map(|s| mix(s.wrapping_add(i as u64)));
@@ -210,6 +213,7 @@ impl Stir<'_> {
 
 impl Observe for Stir<'_> {
     fn before(&mut self, g: &Graph, n: &Node, operands: &mut [Tensor]) {
+        self.terms = terms(n, operands);
         let sums = match n.op.kind {
             Kind::Contract(_) => true,
             Kind::Reduce(m) | Kind::Window(m) | Kind::Scan(m) => m == Monoid::Sum,
@@ -221,7 +225,7 @@ impl Observe for Stir<'_> {
         for (t, &v) in operands.iter_mut().zip(&n.operands) {
             if let (DType::F64, Some((bits, ..))) = (t.dtype(), self.of(g, v)) {
                 let bits = if bits > 24 { bits - 2 } else { TERM_BITS };
-                self.stir(t, bits, (f64::MAX, 0.0));
+                self.stir(t, bits, 1.0, (f64::MAX, 0.0));
             }
         }
     }
@@ -231,10 +235,31 @@ impl Observe for Stir<'_> {
         }
         for (t, &v) in results.iter_mut().zip(&n.results) {
             if let (DType::F64, Some((bits, most, least))) = (t.dtype(), self.of(g, v)) {
-                self.stir(t, bits, (most, least));
+                // Sums of short types are made in f32 at least.
+                let units = (self.terms.sqrt() * 0.5f64.powi(24 - bits.min(24) as i32)).max(1.0);
+                self.stir(t, bits, units, (most, least));
             }
         }
     }
+}
+
+/// How many terms each element of a sum has.
+fn terms(n: &Node, operands: &[Tensor]) -> f64 {
+    let extent = |t: &Tensor, axis: Option<usize>| axis.and_then(|a| t.shape().get(a)).copied().unwrap_or(1);
+    let product = |v: Option<&[i64]>| v.unwrap_or_default().iter().map(|&x| x.max(1) as f64).product::<f64>();
+    let place = |a: i64, rank: usize| usize::try_from(if a < 0 { a + rank as i64 } else { a }).ok();
+    let Some(x) = operands.first() else { return 1.0 };
+    let count = match n.op.kind {
+        Kind::Contract(Contract::MatMul) => extent(x, x.rank().checked_sub(1)) as f64,
+        Kind::Contract(Contract::Conv) => operands.get(1).map_or(1, |w| w.len() / extent(w, Some(0)).max(1)) as f64,
+        Kind::Reduce(Monoid::Sum) => {
+            n.attrs.ints("axes").unwrap_or_default().iter().map(|&a| extent(x, place(a, x.rank())) as f64).product()
+        }
+        Kind::Window(Monoid::Sum) => product(n.attrs.ints("window")),
+        Kind::Scan(Monoid::Sum) => extent(x, n.attrs.int("axis").and_then(|a| place(a, x.rank()))) as f64,
+        _ => 1.0,
+    };
+    count.max(1.0)
 }
 
 /// Whether the results are operands as they are, or their neighbours in the same type: nothing is rounded.
@@ -303,6 +328,18 @@ mod tests {
         assert!((0..2).all(|i| b.spread[i] < 1e-7 && !b.explains(i, b.truth[i] + 4.8e-4, true)), "{b:?}");
         let b = bound(|b, x| op(b, "relu", &[x]), Tensor::f32(&[2], vec![-1.0, 2.0]));
         assert_eq!(b.spread, [0.0, 0.0]);
+    }
+
+    /// A sum of many terms of one sign is off by more than its last place.
+    #[test]
+    fn long_sums_spread_with_their_length() {
+        let sum = |n: usize| {
+            let make =
+                |b: &mut Builder, x| b.op("reduce_sum", &[x], Attrs::new().with("axes", vec![0i64]).with("keepdims", false)).unwrap();
+            let b = bound(make, Tensor::f32(&[n], (0..n).map(|i| 1.0 + (i % 97) as f32 / 97.0).collect()));
+            b.spread[0] / b.truth[0]
+        };
+        assert!(sum(4) < 3e-7 && sum(4096) > 2e-6 && sum(4096) < 2e-5, "{} {}", sum(4), sum(4096));
     }
 
     /// A comparison that rounding decides scatters, one that it does not decide never does.
