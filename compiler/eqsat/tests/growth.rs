@@ -59,17 +59,20 @@ fn groups_are_bounded() {
     assert_eq!(searched("mul-add", 20, &SM_90A).limited, 0);
 }
 
-/// What weights gather to is one product and one sum, however long the chain; wide joins and cuts are one or two launches.
+/// What weights gather to is one product and one sum, as far as the rules allow (no product that may leave its range, no exact offset):
+/// what is left of a chain is cut into blocks of a kernel's worth of ops. Wide joins and cuts are one or two launches.
 #[test]
 fn long_chains_and_wide_joins_are_few_kernels() {
     for target in [&TRN2, &SM_90A] {
-        for name in ["mul-add", "adds", "muls", "batch-norms", "relus-concat", "slices"] {
+        let most = [("mul-add", 4), ("adds", 8), ("muls", 8), ("batch-norms", 12), ("relus-concat", 2), ("slices", 2)];
+        for (name, most) in most {
             let r = searched(name, find(name).map_or(0, |g| g.full), target);
-            assert!(r.launches <= 2, "{name} for {}: {} launches", target.name, r.launches);
+            println!("{name} for {}: {} launches", target.name, r.launches);
+            assert!(r.launches <= most, "{name} for {}: {} launches", target.name, r.launches);
         }
-        // Longer ones are cut into blocks of a kernel's worth of ops.
         let r = searched("mul-add", 250, target);
-        assert!(r.launches <= 7, "{} launches for {}", r.launches, target.name);
+        println!("mul-add of 250 for {}: {} launches", target.name, r.launches);
+        assert!(r.launches <= 32, "{} launches for {}", r.launches, target.name);
         let r = searched("concat", 1000, target);
         assert!(r.launches + r.host_ops.values().sum::<usize>() <= 6, "{} launches, {:?}", r.launches, r.host_ops);
     }
