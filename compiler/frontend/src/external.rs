@@ -4,10 +4,10 @@
 //! path is a plain name, and each is opened from the folder before it without following links. What was looked at is what is opened:
 //! there is no moment between the two in which a folder could become a link.
 
-use crate::file::Readable;
 use std::fs::File;
 use std::path::{Component, Path};
 use tahoma_core::Diagnostic;
+use tahoma_core::file::Readable;
 
 /// Opens `relative`, a path found in a model file, below `base`. E0103.
 pub(crate) fn open_below(base: &Path, relative: &str) -> Result<Readable, Diagnostic> {

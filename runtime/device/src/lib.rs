@@ -18,7 +18,6 @@ mod check;
 pub mod cuda;
 pub mod device;
 pub mod emu;
-pub mod file;
 mod memory;
 pub mod npy;
 pub mod reference;
