@@ -82,7 +82,10 @@ impl Session {
         if generic {
             flags = flags.print_generic_operation_form();
         }
-        module.as_operation().to_string_with_flags(flags).map_err(|e| Diagnostic::error("E0901", format!("MLIR cannot print: {e}")).into())
+        module
+            .as_operation()
+            .to_string_with_flags(flags)
+            .map_err(|e| Diagnostic::error("E0901", format!("MLIR cannot print: {e}")).caused_by(e).into())
     }
 
     fn parse<'c>(&'c self, text: &str, name: &str) -> Result<MlirModule<'c>, Diagnostics> {

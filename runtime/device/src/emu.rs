@@ -14,7 +14,7 @@ pub struct PtxEmu {
 }
 
 fn memory_fault(e: MemoryError) -> Diagnostic {
-    Diagnostic::error("E0603", format!("device memory: {e}"))
+    Diagnostic::error("E0603", format!("device memory: {e}")).caused_by(e)
 }
 
 impl Device for PtxEmu {
@@ -25,7 +25,7 @@ impl Device for PtxEmu {
         let mut modules: BTreeMap<&str, Arc<Module>> = BTreeMap::new();
         for (k, t) in kernels.iter().zip(text) {
             if !modules.contains_key(&*k.file) {
-                let m = Module::parse(t, &k.file).map_err(|e| Diagnostic::error("E0605", e.to_string()))?;
+                let m = Module::parse(t, &k.file).map_err(|e| Diagnostic::error("E0605", e.to_string()).caused_by(e))?;
                 modules.insert(&k.file, Arc::new(m));
             }
             let m = &modules[&*k.file];
@@ -63,7 +63,7 @@ impl Device for PtxEmu {
         let (k, module) = &self.kernels[kernel];
         let args: Vec<Arg> = inputs.iter().chain(outputs).map(|b| Arg::Ptr(b.0)).collect();
         let stats = launch(module, &k.name, k.grid, k.block, k.shared_bytes, &args, &mut self.memory, &Options::default())
-            .map_err(|f| Diagnostic::error("E0603", f.to_string()).at((*k.origin).clone()))?;
+            .map_err(|e| Diagnostic::error("E0603", e.to_string()).at((*k.origin).clone()).caused_by(e))?;
         Ok(LaunchStats { device_ns: 0.0, instructions: stats.instructions() })
     }
 }

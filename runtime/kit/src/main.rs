@@ -109,7 +109,7 @@ fn work(dir: &Path, target: String, cubins: bool, runs: usize, names: &[String])
     let mut good = true;
     for name in names {
         let o = worker::run(dir, kit.case(name)?, &how);
-        let line = serde_json::to_string(&o).map_err(|e| Diagnostic::error("E0901", e.to_string()))?;
+        let line = serde_json::to_string(&o).map_err(|e| Diagnostic::error("E0901", e.to_string()).caused_by(e))?;
         println!("{line}");
         good &= o.status == Status::Pass;
         // The card's context may be broken now.
@@ -139,7 +139,8 @@ fn run(
             .note(format!("it was made for {}", kit.targets.join(", ")))
     })?;
     println!("{}, compute capability {}.{}: kernels for {target}", card.name, card.capability.0, card.capability.1);
-    let fail = |what: &str, p: &Path, e: std::io::Error| Diagnostic::error("E0702", format!("cannot {what} {}: {e}", p.display()));
+    let fail =
+        |what: &str, p: &Path, e: std::io::Error| Diagnostic::error("E0702", format!("cannot {what} {}: {e}", p.display())).caused_by(e);
     std::fs::create_dir_all(output).map_err(|e| fail("make", output, e))?;
     let program = std::env::current_exe().map_err(|e| fail("find", Path::new("this program"), e))?;
     let chosen: Vec<&Case> = kit.cases.iter().filter(|c| c.name.contains(only)).collect();
@@ -206,7 +207,7 @@ fn run(
         sanitizers,
         left_out: kit.left_out.clone(),
     };
-    let json = serde_json::to_string_pretty(&results).map_err(|e| Diagnostic::error("E0901", e.to_string()))?;
+    let json = serde_json::to_string_pretty(&results).map_err(|e| Diagnostic::error("E0901", e.to_string()).caused_by(e))?;
     for (name, text) in [("results.json", json), ("results.md", results.table(&kit))] {
         let path = output.join(name);
         std::fs::write(&path, text).map_err(|e| fail("write", &path, e))?;
@@ -221,7 +222,7 @@ fn run(
 
 /// Inputs of a case as `.npy` files, by position, with their names in `names.json`.
 fn write_inputs(dir: &Path, case: &Case, to: &Path) -> Result<(), Diagnostic> {
-    let fail = |e: std::io::Error| Diagnostic::error("E0702", format!("cannot write {}: {e}", to.display()));
+    let fail = |e: std::io::Error| Diagnostic::error("E0702", format!("cannot write {}: {e}", to.display())).caused_by(e);
     std::fs::create_dir_all(to).map_err(fail)?;
     let mut names = vec![];
     for (i, input) in case.inputs.iter().enumerate() {
@@ -232,6 +233,6 @@ fn write_inputs(dir: &Path, case: &Case, to: &Path) -> Result<(), Diagnostic> {
         }
         names.push((input.name.clone(), file));
     }
-    let text = serde_json::to_string(&names).map_err(|e| Diagnostic::error("E0901", e.to_string()))?;
+    let text = serde_json::to_string(&names).map_err(|e| Diagnostic::error("E0901", e.to_string()).caused_by(e))?;
     std::fs::write(to.join("names.json"), text).map_err(fail)
 }
