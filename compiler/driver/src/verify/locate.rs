@@ -22,6 +22,9 @@ pub struct Fault {
     /// The model's nodes behind it.
     pub nodes: Vec<String>,
     pub detail: String,
+    /// Whether it is wrong for certain: a kernel beside its spec, on the inputs that it got. Else it is the first value of a stage that
+    /// none of the model's nodes behind it gives, and a rewrite may make such values.
+    pub certain: bool,
     /// Where its values were written.
     pub kept: Option<PathBuf>,
     #[serde(skip)]
@@ -105,6 +108,7 @@ impl Observe for Search<'_> {
                 what: n.attrs.func("callee").unwrap_or(n.op.name).to_string(),
                 nodes: leaves.iter().map(|o| o.to_string()).collect(),
                 detail: format!("{} of {} elements of {} differ, by up to {:.3e}", d.wrong, r.len(), r.ty(), d.max_abs),
+                certain: false,
                 kept: None,
                 values: Values { inputs: self.operands.clone(), got: results.to_vec(), want: vec![last.clone()] },
             });
@@ -162,6 +166,7 @@ pub(super) fn check_kernels(runner: &mut Runner, inputs: &[(String, Tensor)]) ->
                         what: k.name.clone(),
                         nodes: k.origin.leaves().iter().map(|o| o.to_string()).collect(),
                         detail: format!("output {i}: {}; by up to {:.3e}", r.why, d.max_abs),
+                        certain: true,
                         kept: None,
                         values: beside.values.clone(),
                     });
