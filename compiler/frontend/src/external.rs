@@ -28,8 +28,8 @@ pub(crate) fn open_below(base: &Path, relative: &str) -> Result<Readable, Diagno
         }
     }
     let Some((name, folders)) = parts.split_last() else { return Err(refuse("it names no file")) };
-    let file = open_parts(base, folders, name).map_err(|e| refuse(&e))?;
-    let meta = file.metadata().map_err(|e| refuse(&e.to_string()))?;
+    let file = open_parts(base, folders, name).map_err(|why| refuse(&why))?;
+    let meta = file.metadata().map_err(|e| refuse(&e.to_string()).caused_by(e))?;
     if !meta.is_file() {
         return Err(refuse("it is not a regular file"));
     }

@@ -147,7 +147,7 @@ fn bench(name: &str) -> Result<Program, Diagnostics> {
         return Ok(weights_as_inputs(tahoma_nets::encoder_layers(1, Size::Real)));
     }
     let mut b = Builder::new(Program::MAIN);
-    let fault = |e: tahoma_core::OpError| Diagnostic::error("E0901", format!("{name}: {e}"));
+    let fault = |why: tahoma_core::OpError| Diagnostic::error("E0901", format!("{name}: {why}"));
     let dtype = if name.ends_with("f16") { DType::F16 } else { DType::F32 };
     let y = match name {
         "bench-matmul-f32" | "bench-matmul-f16" => {

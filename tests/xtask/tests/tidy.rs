@@ -296,14 +296,17 @@ fn no_type_that_is_written_has_a_plain_float() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// The text from an opening bracket up to the one that closes it, and where that is.
+/// The text from an opening bracket up to the one that closes it, and where that is; brackets in strings do not count.
 fn bracketed(text: &str, open: usize) -> Option<(&str, usize)> {
-    let mut depth = 0;
+    let (mut depth, mut string, mut escaped) = (0, false, false);
     for (i, c) in text[open..].char_indices() {
         match c {
-            '(' | '[' | '{' => depth += 1,
-            ')' | ']' | '}' => depth -= 1,
-            _ => continue,
+            _ if escaped => escaped = false,
+            '\\' if string => escaped = true,
+            '"' => string = !string,
+            '(' | '[' | '{' if !string => depth += 1,
+            ')' | ']' | '}' if !string => depth -= 1,
+            _ => {}
         }
         if depth == 0 {
             return Some((&text[open + 1..open + i], open + i + 1));
@@ -367,7 +370,6 @@ fn diagnostics_keep_the_errors_they_tell_of() {
     let here = "tests/xtask/tests/tidy.rs";
     let mut wrong = vec![];
     for (f, text) in files(".rs").into_iter().filter(|(f, _)| f != here) {
-        // Brackets in strings and characters are rare enough in messages: one that is not paired only ends the search there.
         wrong.extend(forgotten_causes(&text).into_iter().map(|at| format!("{f}:{}", 1 + text[..at].matches('\n').count())));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
@@ -396,4 +398,24 @@ fn there_is_one_random_generator() {
     };
     let wrong: Vec<_> = all.iter().filter(|(f, text)| !DRAWN.iter().any(|(d, _)| d == f) && has(text)).map(|(f, _)| f).collect();
     assert!(wrong.is_empty(), "tahoma_core::random has the generator: {wrong:?}");
+}
+
+/// `println!` panics where the reader has gone (`… | head`).
+#[test]
+fn programs_do_not_print_by_macros_that_panic() {
+    let of = ["compiler/cli/src/", "runtime/kit/src/", "tests/xtask/src/", "tests/src/bin/"];
+    let words = ["print!(", "println!(", "eprint!(", "eprintln!("];
+    let mut wrong = vec![];
+    for (f, text) in files(".rs").into_iter().filter(|(f, _)| of.iter().any(|o| f.starts_with(o))) {
+        let bad = |l: &&str| !l.trim_start().starts_with("//") && words.iter().any(|w| l.split_whitespace().any(|p| p.starts_with(w)));
+        wrong.extend(text.lines().filter(bad).map(|l| format!("{f}: {}", l.trim())));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    for args in [["--help"].as_slice(), &["frobnicate"]] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let (out, err) = (writer.try_clone().expect("its other end"), writer);
+        let status = Command::new(env!("CARGO_BIN_EXE_xtask")).args(args).stdout(out).stderr(err).status().expect("xtask runs");
+        assert!(status.code().is_some_and(|c| c < 100), "{args:?}: {status}");
+    }
 }

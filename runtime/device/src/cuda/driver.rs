@@ -50,7 +50,7 @@ macro_rules! driver {
                     // pointer is used only while `_library` keeps it mapped.
                     let $name = unsafe { library.get::<unsafe extern "C" fn($($arg),*) -> CuResult>(concat!($symbol, "\0").as_bytes()) }
                         .map(|s| *s)
-                        .map_err(|e| refuse($symbol, format!("the driver does not export it: {e}"), "update the NVIDIA driver"))?;
+                        .map_err(|why| refuse($symbol, format!("the driver does not export it: {why}"), "update the NVIDIA driver"))?;
                 )*
                 Ok(Driver { $($name,)* _library: library })
             }
