@@ -13,7 +13,7 @@
 use super::Timeline;
 use super::load::{Acc, Arg, Op};
 use super::mem::At;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use tahoma_machine::trn2::cost::{CostArgs, TileInfo};
 use tahoma_machine::trn2::isa::Role;
 use tahoma_machine::trn2::{Engine, Machine, Mem};
@@ -159,8 +159,8 @@ impl Track {
 /// Memory of one kind: how much became free when.
 #[derive(Debug)]
 struct Pool {
-    /// `(ready, units)`, by time.
-    free: Vec<(f64, usize)>,
+    /// `(ready, units)`, by time: taken at the front, given back near the end.
+    free: VecDeque<(f64, usize)>,
     used: usize,
     peak: usize,
     size: usize,
@@ -168,7 +168,7 @@ struct Pool {
 
 impl Pool {
     fn new(size: usize) -> Pool {
-        Pool { free: vec![(0.0, size)], used: 0, peak: 0, size }
+        Pool { free: VecDeque::from([(0.0, size)]), used: 0, peak: 0, size }
     }
     /// Takes the units that are free longest; the time at which all of them are.
     fn take(&mut self, units: usize) -> Option<f64> {
