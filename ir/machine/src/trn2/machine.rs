@@ -87,6 +87,10 @@ impl Machine {
             Engine::Dma | Engine::Sync => 1.0,
         }
     }
+    /// Ticks (1/24 ns) of an engine's cycle; of DMA and Sync, which count nanoseconds, those of one.
+    pub fn ticks(&self, engine: Engine) -> f64 {
+        (super::clock::TICKS_PER_NS / self.ghz(engine)).round()
+    }
     /// Nanoseconds that one DMA engine needs for one contiguous run of `bytes`.
     pub fn descriptor_ns(&self, bytes: f64) -> f64 {
         let table = self.dma_efficiency;

@@ -3,6 +3,7 @@
 use super::*;
 use tahoma_core::DType::*;
 use tahoma_machine::trn2::parse::parse;
+use tahoma_machine::trn2::time;
 
 /// A kernel with inputs x, z f32[128, 512] and b bf16[128, 512] loaded to tiles xt, zt, bt, and these lines.
 fn kernel(body: &str) -> String {
@@ -269,7 +270,7 @@ fn inputs_outputs_and_ranges() {
     let x = HbmTensor::from_f32(F32, &[128, 512], &vec![0.0; 128 * 512]);
     assert_eq!(simulate(&p, &[x.clone(), x.clone(), x], &Options::default()).unwrap_err().rule, "input");
     let p = parse(&kernel("pass").replace("return out", "return x")).unwrap();
-    assert_eq!(estimate(&p).unwrap_err().rule, "output-buffer");
+    assert_eq!(time(&p, &TRN2).unwrap_err().rule, "output-buffer");
     let o = outcome("nisa.activation(dst=xt, op=nl.sin, data=zt, scale=18.0)").unwrap();
     assert!(o.warnings[0].contains("sin of 9.0 is outside"), "{:?}", o.warnings);
     assert!(outcome("nisa.activation(dst=xt, op=nl.sin, data=zt)").unwrap().warnings.is_empty());
@@ -289,7 +290,7 @@ fn memory_that_is_short_serialises_a_loop() {
             "[[512, 128], [0, 46], [1, 512]], offset=0)[0:1])",
             "[[0, 128], [1, 24000]], offset=0))\n    nisa.activation(dst=t, op=nl.copy, data=t)",
         );
-        estimate(&parse(&kernel(&body)).unwrap()).unwrap_or_else(|e| panic!("{e}")).total_ns
+        tahoma_machine::trn2::time(&parse(&kernel(&body)).unwrap(), &TRN2).unwrap_or_else(|e| panic!("{e}")).total_ns
     };
     let hog = tile("hog", "(128, 30000)", "float32", "sbuf") + "nisa.memset(dst=hog, value=0.0)\n";
     let keep = |e: &str| e.to_string();
@@ -297,7 +298,7 @@ fn memory_that_is_short_serialises_a_loop() {
         // The hog is read after the loop, so it stays live.
         let body = hog.clone()
             + "for i in range(8):\n    t = nl.ndarray((128, 24000), dtype=nl.bfloat16, buffer=nl.sbuf)\n    nisa.dma_copy(dst=t, src=b.ap(pattern=[[0, 128], [1, 24000]], offset=0))\n    nisa.activation(dst=t, op=nl.copy, data=t)\nnisa.tensor_copy(dst=xt, src=hog[:, 0:512])";
-        estimate(&parse(&kernel(&keep(&body))).unwrap()).unwrap_or_else(|e| panic!("{e}")).total_ns
+        tahoma_machine::trn2::time(&parse(&kernel(&keep(&body))).unwrap(), &TRN2).unwrap_or_else(|e| panic!("{e}")).total_ns
     });
     assert!(tight > 1.3 * roomy, "{tight} and {roomy}");
 }

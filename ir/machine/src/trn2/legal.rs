@@ -1,11 +1,11 @@
 //! What the machine accepts, as far as shapes, types, buffers and operators decide it. Positions (bounds, start partitions, PSUM banks)
 //! depend on loop variables and are checked while running.
 
-use super::load::{Acc, Arg, Op, Slot};
+use super::isa::{Role, Types};
+use super::ops::{AluDef, Group};
+use super::resolve::{Acc, Arg, Op, Slot};
+use super::{Engine, Machine, Mem};
 use tahoma_core::DType;
-use tahoma_machine::trn2::isa::{Role, Types};
-use tahoma_machine::trn2::ops::{AluDef, Group};
-use tahoma_machine::trn2::{Engine, Machine, Mem};
 
 /// Rule, operand, limit and value.
 type Breach = (&'static str, &'static str, String);
@@ -20,7 +20,7 @@ fn is_32bit_int(d: DType) -> bool {
 }
 
 /// The engine that runs an instruction: the one it names, or the one its operands force, or the table's first.
-pub(crate) fn engine(op: &Op) -> Result<Engine> {
+pub fn engine(op: &Op) -> Result<Engine> {
     let def = op.def;
     if def.engines[0] == Engine::Dma {
         let named = op.name("engine").unwrap_or("unknown");
@@ -57,7 +57,7 @@ pub(crate) fn engine(op: &Op) -> Result<Engine> {
 }
 
 /// All shape rules of one instruction.
-pub(crate) fn check(op: &Op, slots: &[Slot], m: &Machine) -> Result<()> {
+pub fn check(op: &Op, slots: &[Slot], m: &Machine) -> Result<()> {
     for (d, a) in op.def.operands.iter().zip(&op.args) {
         match a {
             Some(Arg::Acc(a)) => tile(op, d.name, &d.role, a, slots)?,
@@ -206,7 +206,7 @@ fn need<'a>(op: &'a Op, name: &'static str) -> Result<&'a Acc> {
 fn need_alu(op: &Op, name: &'static str) -> Result<&'static AluDef> {
     match op.alu(name) {
         Some(f) => Ok(f),
-        None if name == "cmp_op" => tahoma_machine::trn2::ops::alu_op("equal").ok_or(("operand", name, String::new())),
+        None if name == "cmp_op" => super::ops::alu_op("equal").ok_or(("operand", name, String::new())),
         None => fail("operand", name, "an ALU operator must be given"),
     }
 }
@@ -502,7 +502,7 @@ fn tensor_scalar(op: &Op) -> Result<()> {
 }
 
 /// Extents of `data` and how many elements each result takes.
-pub(crate) fn reduced(op: &Op) -> Result<usize> {
+pub fn reduced(op: &Op) -> Result<usize> {
     let s = need(op, "data")?;
     let Some(Arg::Ints(axis)) = op.arg("axis") else { return fail("operand", "axis", "an axis or a tuple of axes") };
     let rank = s.dims.len() as i64;
@@ -616,7 +616,7 @@ fn dma_transpose(op: &Op) -> Result<()> {
 }
 
 /// The permutation, with its default: all axes but the inner ones reversed.
-pub(crate) fn axes(op: &Op) -> Vec<i64> {
+pub fn axes(op: &Op) -> Vec<i64> {
     match op.arg("axes") {
         Some(Arg::Ints(v)) => v.clone(),
         _ => match op.acc("src").map_or(0, |s| s.dims.len()) {
