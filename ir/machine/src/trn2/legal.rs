@@ -42,7 +42,8 @@ pub fn engine(op: &Op) -> Result<Engine> {
     }
     Ok(match def.name {
         "tensor_tensor" => {
-            let ints = op.tiles().any(|(_, a, _)| is_32bit_int(a.dtype));
+            // Integers go to GpSimd only if all are 32 bits wide and none is in PSUM, which it does not reach.
+            let ints = op.tiles().all(|(_, a, _)| is_32bit_int(a.dtype) && a.mem != Mem::Psum);
             let bits = op.alu("op").is_some_and(|a| a.group == Group::Bit);
             let power = op.alu("op").is_some_and(|a| a.name == "power");
             if power || (ints && !bits) { Engine::GpSimd } else { Engine::Vector }
@@ -475,6 +476,20 @@ fn tensor_scalar(op: &Op) -> Result<()> {
     {
         return fail("alu-group", "op1", format!("both operators are bit operators or neither; got {} and {}", f0.name, f1.name));
     }
+    // Release notes of NKI 0.4.0.
+    if matches!(f0.name, "square" | "relu") {
+        return fail("alu-group", "op0", format!("{} is of trn3 here; activation has it", f0.name));
+    }
+    for (f, operand) in [(Some(f0), "operand0"), (f1, "operand1")] {
+        let given = match op.arg(operand) {
+            None => false,
+            Some(Arg::Num(x)) => *x != 0.0,
+            Some(_) => true,
+        };
+        if let Some(f) = f.filter(|f| f.group == Group::Unary && given) {
+            return fail("operand", operand, format!("{} takes one operand: this one is 0", f.name));
+        }
+    }
     bit_types(op, f0, &["dst", "data"])?;
     if f0.group == Group::Bit
         && let Some(name) = ["operand0", "operand1"].into_iter().find(|n| matches!(op.arg(n), Some(Arg::Acc(_))))
@@ -597,6 +612,9 @@ fn dma_transpose(op: &Op) -> Result<()> {
     }
     if s.rows.is_some() {
         return fail("indirect", "src", "indirect transposes are not supported here");
+    }
+    if !matches!(op.name("dge_mode"), None | Some("unknown" | "hwdge")) {
+        return fail("dge-mode", "dge_mode", "a direct transpose takes unknown or hwdge");
     }
     if op.name("dge_mode") == Some("hwdge") {
         let ok = if s.dims.len() == 2 {

@@ -220,7 +220,7 @@ impl Run<'_> {
         {
             let store = &self.stores[d.acc.slot];
             for p in 0..d.acc.parts {
-                let base = base(&d, store, p);
+                let base = base(d, store, p);
                 runs(&d.acc.free, base, &mut |s, step, n| {
                     let range = &store.state;
                     if step == 1 {
@@ -244,6 +244,15 @@ impl Run<'_> {
             }
         }
         let [unwritten, other, matmul] = seen;
+        if other > 0 && flag.is_none() && matmul == 0 {
+            // The first product of a group overwrites, whatever wrote there before. Mostly a forgotten group.
+            if self.warnings.len() < self.options.max_warnings {
+                let m = format!("overwrites {other} locations that another instruction wrote last; accumulate=False says so");
+                let w = self.at_fault(op, "accumulate", "dst", m);
+                self.warnings.push(w.to_string());
+            }
+            return Ok(false);
+        }
         if other > 0 {
             let m = format!("accumulates on {other} locations that another instruction wrote last; accumulate=False starts a group");
             return Err(self.at_fault(op, "accumulate", "dst", m));

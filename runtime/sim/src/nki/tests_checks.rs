@@ -132,7 +132,10 @@ fn tensor_engine() {
     let to = "dst=p[:, 0, :], stationary=bt[:, 0:128], moving=bt";
     breaks("accumulate", &mm(&format!("nisa.nc_matmul({to}, accumulate=True)")));
     breaks("accumulate", &mm(&format!("nisa.memset(dst=p, value=0.0)\nnisa.nc_matmul({to}, accumulate=True)")));
-    breaks("accumulate", &mm(&format!("nisa.nc_matmul({to})\nnisa.memset(dst=p, value=0.0)\nnisa.nc_matmul({to})")));
+    // The first product of a group overwrites, whatever wrote there; it is told.
+    let after = outcome(&mm(&format!("nisa.memset(dst=p, value=0.0)\nnisa.nc_matmul({to})"))).unwrap_or_else(|f| panic!("{f}"));
+    assert!(after.warnings.len() == 1 && after.warnings[0].contains("accumulate=False says so"), "{:?}", after.warnings);
+    breaks("accumulate", &mm(&format!("nisa.nc_matmul({to})\nnisa.memset(dst=p[:, 0, 0:9], value=0.0)\nnisa.nc_matmul({to})")));
     runs(&mm(&format!("nisa.nc_matmul({to}, accumulate=False)\nnisa.nc_matmul({to}, accumulate=True)\nnisa.nc_matmul({to})")));
     runs(&mm(&format!("nisa.memset(dst=p, value=0.0)\nnisa.nc_matmul({to}, accumulate=False)")));
     // Transposes.
@@ -161,6 +164,16 @@ fn vector_scalar_and_gpsimd() {
     runs("nisa.tensor_scalar(dst=xt, data=zt, op0=nl.rsqrt, operand0=0.0)");
     breaks("alu-group", "nisa.tensor_tensor(dst=xt, data1=xt, data2=zt, op=nl.relu)");
     breaks("dtype", "nisa.tensor_tensor(dst=xt, data1=xt, data2=zt, op=nl.bitwise_and)");
+    // Of trn3, or of no machine.
+    for op in ["square", "relu"] {
+        breaks("alu-group", &format!("nisa.tensor_scalar(dst=xt, data=xt, op0=nl.{op}, operand0=0.0)"));
+    }
+    let of_trn3 = parse(&kernel("nisa.tensor_tensor(dst=xt, data1=xt, data2=zt, op=nl.abs_max)"));
+    assert!(of_trn3.is_err_and(|e| e.to_string().contains("nl.abs_max is not an ALU operator of trn2")));
+    // What takes one operand gets no second.
+    breaks("operand", "nisa.tensor_scalar(dst=xt, data=xt, op0=nl.abs, operand0=2.0)");
+    breaks("operand", "nisa.tensor_scalar(dst=xt, data=xt, op0=nl.add, operand0=2.0, op1=nl.abs, operand1=2.0)");
+    runs("nisa.tensor_scalar(dst=xt, data=xt, op0=nl.add, operand0=2.0, op1=nl.abs, operand1=0.0)");
     let ints = tile("u", "(128, 512)", "int32", "sbuf") + "nisa.memset(dst=u, value=3)\n";
     breaks("alu-group", &(ints.clone() + "nisa.tensor_scalar(dst=u, data=u, op0=nl.bitwise_and, operand0=1, op1=nl.add, operand1=1)"));
     breaks("alu-group", "nisa.scalar_tensor_tensor(dst=xt, data=xt, op0=nl.bitwise_and, operand0=1.0, op1=nl.add, operand1=zt)");
@@ -247,6 +260,7 @@ fn dma() {
     breaks("dtype", "nisa.dma_transpose(dst=bt[:, 0:128], src=x[:, 0:128])");
     breaks("shape", "nisa.dma_transpose(dst=xt[:, 0:64], src=x[:, 0:128])");
     breaks("dma-transpose", "nisa.dma_transpose(dst=xt[:, 0:128], src=x[:, 0:128], axes=(0, 1))");
+    breaks("dge-mode", "nisa.dma_transpose(dst=xt[:, 0:128], src=x[:, 0:128], dge_mode=nisa.dge_mode.swdge)");
     breaks(
         "dge-mode",
         &(tile("i", "(128, 1)", "int32", "sbuf")

@@ -284,6 +284,15 @@ fn square(kind: usize) -> String {
                     .replace(":512*n + 512])\n            nisa", ":512*n + 512], accumulate=k > 0)\n            nisa")
             );
         }
+        // Two accumulators, and the left operand comes by rows: the DMA turns it.
+        4 => {
+            let two = square(1);
+            let body = &two[two.find("    bs =").unwrap()..two.find("    return").unwrap()];
+            s += &body.replace(
+                "nisa.dma_copy(dst=at[:, k, :], src=a[128*k:128*k + 128, 128*m:128*m + 128])",
+                "nisa.dma_transpose(dst=at[:, k, :], src=a[128*m:128*m + 128, 128*k:128*k + 128])",
+            );
+        }
         // As they arrive, rows of both operands update eight accumulators at once: four columns times two row tiles.
         _ => {
             s += "    bs = nl.ndarray((128, 16, 2048), dtype=nl.bfloat16, buffer=nl.sbuf)
@@ -318,26 +327,33 @@ fn square(kind: usize) -> String {
     s + "    return out\n"
 }
 
+/// The ladder of awslabs/nki-autotune (kernel_library/README.md, June 2026): one physical core, 2048³ in bf16, measured on hardware.
 #[test]
-fn calibration_against_published_figures() {
+fn calibration_against_measured_products() {
     let m = &TRN2;
-    let mut times = vec![];
-    for (step, kind) in [0, 3, 1, 2].into_iter().enumerate() {
+    // Program, measured microseconds, how near the clock must be. The first waits for memory in each step.
+    for (what, kind, measured_us, near) in [
+        ("loads in the inner loop", 0, 1365.0, 0.25),
+        ("loads hoisted, one accumulator bank", 3, 366.0, 0.1),
+        ("loads hoisted, two banks", 1, 263.0, 0.1),
+        ("operands as they arrive (their k in two parts)", 2, 240.0, 0.1),
+        ("left operand turned by dma_transpose", 4, 244.0, 0.1),
+    ] {
         let t = time(&parse(&square(kind)).unwrap(), &TRN2).unwrap_or_else(|e| panic!("{e}"));
+        let us = t.total_ns / 1e3;
         println!(
-            "2048^3 bf16, step {step}: {:.1} us, {:.1} % of peak, DMA busy {:.0} %, SBUF peak {} B",
-            t.total_ns / 1e3,
+            "2048^3 bf16, {what}: {us:.1} us, measured {measured_us}, {:+.1} %; {:.1} % of peak, DMA busy {:.0} %",
+            100.0 * (us / measured_us - 1.0),
             100.0 * t.utilisation(m),
-            100.0 * t.share(Engine::Dma, m),
-            t.peak_sbuf_bytes
+            100.0 * t.share(Engine::Dma, m)
         );
         assert_eq!(t.instructions["nc_matmul"], 1024);
-        times.push(t.total_ns);
+        assert!((us / measured_us - 1.0).abs() < near, "{what}: {us} us, measured {measured_us}");
     }
-    assert!(times.windows(2).all(|w| w[0] > w[1]), "the ladder is in order: {times:?}");
-    // Published: 240 us for the best hand-written kernel.
-    assert!((times[3] / 240e3 - 1.0).abs() < 0.05, "{}", times[3]);
+}
 
+#[test]
+fn calibration_of_one_dma() {
     let dma = HEAD.to_string()
         + "def d(x):
     # x: bfloat16[8, 2048]
