@@ -4,7 +4,7 @@
 use crate::check::malformed;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use tahoma_core::artifact::{MANIFEST, MANIFEST_HASH, Manifest, SCHEMA, WeightRef};
@@ -58,12 +58,12 @@ impl Artifact {
     /// checked when they are read. E0101 (unreadable), E0103 (a path leaves its folder), E0605 (malformed, or edited), E0607 (a file of
     /// weights is too short).
     pub fn load(dir: &Path, weights_base: Option<&Path>) -> Result<Artifact, Diagnostic> {
-        Artifact::read(&Files::Folder(dir), weights_base, false)
+        Artifact::read(Files::Folder(dir), weights_base, false)
     }
 
     /// [`Artifact::load`] for people who work on kernels: manifest and kernels may differ from their hashes. All other checks hold.
     pub fn load_edited(dir: &Path, weights_base: Option<&Path>) -> Result<Artifact, Diagnostic> {
-        Artifact::read(&Files::Folder(dir), weights_base, true)
+        Artifact::read(Files::Folder(dir), weights_base, true)
     }
 
     /// An artifact whose files are in memory, each with its path in the artifact's folder: `manifest.json`, `manifest.sha256` and the
@@ -84,10 +84,10 @@ impl Artifact {
         B: Into<Cow<'static, [u8]>>,
     {
         let files = files.into_iter().map(|(name, bytes)| (name.into(), bytes.into())).collect();
-        Artifact::read(&Files::Memory(&files), None, false)
+        Artifact::read(Files::Memory(files), None, false)
     }
 
-    fn read(files: &Files, weights_base: Option<&Path>, allow_edited: bool) -> Result<Artifact, Diagnostic> {
+    fn read(files: Files, weights_base: Option<&Path>, allow_edited: bool) -> Result<Artifact, Diagnostic> {
         let mut edited = vec![];
         let mut differs = |name: &str, d: Diagnostic| {
             if !allow_edited {
@@ -127,10 +127,13 @@ impl Artifact {
     }
 }
 
+/// Files by name.
+type InMemory = BTreeMap<String, Cow<'static, [u8]>>;
+
 /// Where the files of an artifact are.
 enum Files<'a> {
     Folder(&'a Path),
-    Memory(&'a BTreeMap<String, Cow<'static, [u8]>>),
+    Memory(InMemory),
 }
 
 impl Files<'_> {
@@ -155,28 +158,30 @@ impl Files<'_> {
         }
     }
     /// The weights of a manifest, all there and long enough.
-    fn weights(&self, m: &Manifest, base: Option<&Path>) -> Result<Arc<dyn WeightBytes>, Diagnostic> {
+    fn weights(self, m: &Manifest, base: Option<&Path>) -> Result<Arc<dyn WeightBytes>, Diagnostic> {
         match self {
             Files::Folder(dir) => {
                 let base = base.map_or_else(|| PathBuf::from(&m.weights_base), Path::to_path_buf);
                 Ok(Arc::new(FileWeights::open(dir, &base, &m.weights)?))
             }
-            Files::Memory(files) => {
-                let mut all = BTreeMap::new();
+            Files::Memory(mut files) => {
                 for w in &m.weights {
-                    let name = w.file.strip_prefix("./").unwrap_or(&w.file);
-                    let bytes = given(files, name)?;
-                    long_enough(w, bytes.len() as u64)?;
-                    // Borrowed bytes stay where they are.
-                    all.entry(w.file.clone()).or_insert_with(|| bytes.clone());
+                    long_enough(w, given(&files, name_in_memory(w))?.len() as u64)?;
                 }
-                Ok(Arc::new(MemoryWeights(all)))
+                let used: BTreeSet<&str> = m.weights.iter().map(name_in_memory).collect();
+                files.retain(|name, _| used.contains(&**name));
+                Ok(Arc::new(MemoryWeights(files)))
             }
         }
     }
 }
 
-fn given<'a>(files: &'a BTreeMap<String, Cow<'static, [u8]>>, name: &str) -> Result<&'a Cow<'static, [u8]>, Diagnostic> {
+/// Packed weights are in the artifact's folder.
+fn name_in_memory(w: &WeightRef) -> &str {
+    w.file.strip_prefix("./").unwrap_or(&w.file)
+}
+
+fn given<'a>(files: &'a InMemory, name: &str) -> Result<&'a Cow<'static, [u8]>, Diagnostic> {
     if !is_plain(name) {
         return Err(Diagnostic::error("E0103", format!("{name:?} leaves its folder")));
     }
@@ -256,11 +261,11 @@ impl WeightBytes for FileWeights {
 }
 
 /// Weights in memory, checked like [`FileWeights`].
-struct MemoryWeights(BTreeMap<String, Cow<'static, [u8]>>);
+struct MemoryWeights(InMemory);
 
 impl WeightBytes for MemoryWeights {
     fn bytes(&self, w: &WeightRef) -> Result<Cow<'_, [u8]>, Diagnostic> {
-        let file = self.0.get(&w.file).ok_or_else(|| malformed(format!("no file {:?}", w.file)))?;
+        let file = given(&self.0, name_in_memory(w))?;
         long_enough(w, file.len() as u64)?;
         let (at, n) = (w.offset as usize, w.bytes as usize);
         compiled_with(w, file[at..at + n].into())
