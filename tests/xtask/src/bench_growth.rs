@@ -1,6 +1,7 @@
 //! How compiling grows: families of models at doubling sizes, each beside its limit, and onnxruntime's session of the largest.
 
 use crate::bench::{measured, session};
+use crate::say::say;
 use crate::setup::venv_python;
 use crate::shell::{cache, output, processor_seconds, root};
 
@@ -60,7 +61,7 @@ pub(crate) fn table() -> Result<String, String> {
                 100.0 * all / limit,
                 all / peer,
             );
-            print!("{row}");
+            say(format_args!("{}", row.trim_end()));
             text += &row;
         }
     }
