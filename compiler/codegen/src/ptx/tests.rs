@@ -750,7 +750,7 @@ fn sub_byte_types_are_refused_by_code() {
 #[test]
 fn what_llvm_does_not_optimise_is_the_same() {
     for (name, spec) in representatives() {
-        let x = Random(7).tensors(&spec);
+        let x = Random::new(7).tensors(&spec);
         let bits = |effort| emulate_with(&spec, &x, effort).0.iter().map(Tensor::to_bytes).collect::<Vec<_>>();
         assert_eq!(bits(Effort::Least), bits(Effort::Full), "{name}");
     }
