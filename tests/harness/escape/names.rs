@@ -26,7 +26,7 @@ fn no_name_of_a_file_leaves_its_place() {
         std::fs::write(&model, &text).expect("a file");
         let c = Compiler::new(&model).target("trn2");
         if let Err(d) = c.clone().shape(&format!("{name}=2")).compile() {
-            told(&d.into());
+            told(&d);
         }
         // One of a few is compiled whole: the name is in the manifest, and may be in a comment of each kernel.
         if i % 8 == 0 {
@@ -124,7 +124,7 @@ fn no_name_of_a_manifest_leaves_its_place() {
                 if i % 16 == 0
                     && let Err(d) = verify_artifact(&out, &ArtifactOptions::default())
                 {
-                    told(&d.into());
+                    told(&d);
                 }
             }
         }

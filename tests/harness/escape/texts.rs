@@ -24,6 +24,8 @@ use tahoma_tests::{minilm, oracle, root};
 const TARGETS: &[&str] = &["trn2", "sm_90a", "sm_100a"];
 /// Sources that an ordinary test compiles have at least this share of the kinds of statement in the file.
 const SHARE: f64 = 0.95;
+/// Texts of a source that an ordinary test compiles, in bytes.
+const MOST_BYTES: usize = 600_000;
 const HEAD: &str =
     "# Sources whose texts an ordinary test gives to the parsers, then every kind of statement that any text has, by how many sources have
 # it. Written by tests/harness/escape/texts.rs.
@@ -174,17 +176,16 @@ fn parse(t: &Texts) -> BTreeMap<&'static str, usize> {
     count
 }
 
-/// Sources that together have every kind, each the one that adds most for what it costs.
+/// Sources that together have every kind that small ones have, each the one that adds most for what it costs.
 fn cover(of: &BTreeMap<String, (BTreeSet<String>, usize)>) -> Vec<&String> {
-    let (mut left, mut out) = (of.values().flat_map(|(k, _)| k).collect::<BTreeSet<_>>(), vec![]);
+    let small = || of.iter().filter(|(_, s)| s.1 <= MOST_BYTES);
+    let mut left: BTreeSet<&String> = small().flat_map(|(_, s)| &s.0).collect();
+    let mut out = vec![];
     while !left.is_empty() {
-        // A source costs its compilation too.
-        let gain =
-            |(kinds, bytes): &(BTreeSet<String>, usize)| kinds.iter().filter(|k| left.contains(k)).count() * 1_000_000 / (bytes + 20_000);
-        let Some((name, (kinds, _))) = of.iter().max_by_key(|(_, s)| gain(s)) else { break };
-        kinds.iter().for_each(|k| {
-            left.remove(k);
-        });
+        // A source costs its compilation too, as much as the texts of a small kernel.
+        let gain = |s: &(BTreeSet<String>, usize)| s.0.iter().filter(|k| left.contains(k)).count() as f64 / (s.1 + 20_000) as f64;
+        let Some((name, (kinds, _))) = small().max_by(|a, b| gain(a.1).total_cmp(&gain(b.1))) else { break };
+        left.retain(|k| !kinds.contains(*k));
         out.push(name);
     }
     out.sort();
