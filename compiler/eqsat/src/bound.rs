@@ -7,6 +7,7 @@
 use tahoma_core::eval::Weights;
 use tahoma_core::numeric::float_format;
 use tahoma_core::op::{Contract, EvalArgs, Kind};
+use tahoma_core::random::Random;
 use tahoma_core::{Attr, DType, Graph, Node, Program, Tensor, form};
 
 /// Roundings that each op of the program stands for.
@@ -201,7 +202,7 @@ pub fn bound(p: &Program, inputs: &[Tensor], weights: &dyn Weights, by: Rounding
     let mut may: Vec<Vec<f64>> = middle.iter().map(|m| vec![0.0; m.len()]).collect();
     const RUNS: u64 = 8;
     for run in 1..=RUNS {
-        let mut state = run.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut random = Random::new(run);
         let mut shaken = |i: usize, n: &Node, tensors: &mut [Tensor], after: bool| {
             // A whole exponent of a negative base must stay whole: terms of sums and results are off, operands of functions are not.
             let each = matches!(by, Roundings::Each(_)) && n.op.name != "pow";
@@ -222,8 +223,7 @@ pub fn bound(p: &Program, inputs: &[Tensor], weights: &dyn Weights, by: Rounding
                 };
                 let least = floor(d);
                 let mut shake = |x: f64| {
-                    state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                    let r = (state >> 11) as f64 / (1u64 << 52) as f64 - 1.0;
+                    let r = random.signed();
                     let r = (r + r.signum()) / 2.0;
                     if x.is_finite() { x * (1.0 + off * r) + least * r } else { x }
                 };

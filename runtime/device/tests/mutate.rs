@@ -3,12 +3,13 @@
 
 mod lies;
 
-use lies::{Rng, lie};
+use lies::lie;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tahoma_core::artifact::*;
 use tahoma_core::graph::OpRef;
+use tahoma_core::random::Random;
 use tahoma_core::{Attr, Attrs, Builder, DType, Diagnostic, Graph, Tensor, TensorType, ValueId, form, ops};
 use tahoma_runtime::{Artifact, Runner, WeightBytes, device, sha256};
 
@@ -202,7 +203,7 @@ fn lies_are_refused_or_harmless() {
     let (mut read, mut ran) = (0, 0);
     let count: u64 = std::env::var("TAHOMA_LIES").ok().and_then(|n| n.parse().ok()).unwrap_or(4000);
     for seed in 0..count {
-        let mut r = Rng(seed);
+        let mut r = Random::new(seed);
         let mut tree = whole.clone();
         let told: Vec<String> = (0..1 + r.below(3)).map(|_| lie(&mut tree, &mut r)).collect();
         let start = Instant::now();

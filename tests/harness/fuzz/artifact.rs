@@ -1,11 +1,12 @@
 //! Artifacts that were changed after they were compiled: what their manifest says, what their kernels are, how long their weights are.
 
 use super::draw::Draw;
-use super::lies::told::{Rng, lie};
+use super::lies::told::lie;
 use super::{SEEDS, json, reached, refused, small, words};
 use std::path::{Path, PathBuf};
 use tahoma::{Artifact, Compiler, Runner, Tensor, device};
 use tahoma_core::TensorType;
+use tahoma_core::random::Random;
 
 /// Artifacts that are damaged: of models of the suite, every second for the other target; the first of each has loops.
 const BASES: usize = 16;
@@ -57,7 +58,7 @@ fn damage(bad: &Path, d: &mut Draw) {
             if k < 6 {
                 json::damage(&mut v, d);
             } else {
-                let mut r = Rng(d.bits());
+                let mut r = Random::new(d.bits());
                 (0..1 + r.below(3)).for_each(|_| drop(lie(&mut v, &mut r)));
             }
             std::fs::write(&manifest, v.to_string()).expect("a file");

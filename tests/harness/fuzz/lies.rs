@@ -13,8 +13,9 @@ use std::path::Path;
 use std::sync::Arc;
 use tahoma::{Artifact, Compiler, Manifest, Runner, Tensor, device};
 use tahoma_core::artifact::PlanStep;
+use tahoma_core::random::Random;
 use tahoma_core::{Attrs, Builder, DType, Program, TensorType};
-use told::{Rng, lie};
+use told::lie;
 
 /// Lies of an ordinary test, to each device.
 const FEW: u64 = 300;
@@ -91,7 +92,7 @@ fn lies_to_a_device_are_refused_or_harmless() {
         }
         let (mut read, mut ran) = (0, 0);
         for seed in 0..count {
-            let mut r = Rng(seed);
+            let mut r = Random::new(seed);
             let base = &all[r.below(all.len())];
             let mut tree = base.tree.clone();
             let lies: Vec<String> = (0..1 + r.below(3)).map(|_| lie(&mut tree, &mut r)).collect();

@@ -1,6 +1,7 @@
 //! Coverage-guided fuzzing of the ONNX reader with libFuzzer, on stable Rust: LLVM's instrumentation is a code generation option. And
 //! long runs of structural damage to models through everything (`tests/harness/fuzz`).
 
+use crate::say::say;
 use crate::shell::{self, cache, root};
 use std::collections::BTreeMap;
 use std::fs;
@@ -30,7 +31,7 @@ pub(crate) fn run(seconds: u64) -> Result<(), String> {
     }
     let seeds = seed(&suite, &corpus, &mut 0)?;
     unpack(&corpus)?;
-    println!("{seeds} small models of the ONNX suite seed {}", corpus.display());
+    say(format_args!("{seeds} small models of the ONNX suite seed {}", corpus.display()));
     let triple = shell::output("rustc", &["--print", "host-tuple"]).unwrap_or_default();
     let triple = triple.trim();
     let target = cache().join("fuzz-target").display().to_string();
@@ -125,12 +126,12 @@ pub(crate) fn models(cases: u64, seed: u64) -> Result<(), String> {
         }
         for line in told {
             if !found.iter().any(|f| f == line) {
-                println!("{line}");
+                say(format_args!("{line}"));
                 found.push(line.to_string());
             }
         }
         next = if done { next + count } else { last + 1 };
-        println!("{} of {cases} cases from {seed}, {} lines of faults; {reached:?}", next - seed, found.len());
+        say(format_args!("{} of {cases} cases from {seed}, {} lines of faults; {reached:?}", next - seed, found.len()));
     }
     let _ = fs::remove_file(&at);
     if found.is_empty() { Ok(()) } else { Err(found.join("\n")) }

@@ -2,22 +2,7 @@
 //! tells the same ones to the simulator and the emulator.
 
 use serde_json::{Value, json};
-
-/// SplitMix64 (Steele, Lea, Flood 2014).
-#[derive(Clone)]
-pub(crate) struct Rng(pub(crate) u64);
-
-impl Rng {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e3779b97f4a7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58476d1ce4e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d049bb133111eb);
-        z ^ z >> 31
-    }
-    pub(crate) fn below(&mut self, n: usize) -> usize {
-        (self.next() % n.max(1) as u64) as usize
-    }
-}
+use tahoma_core::random::Random;
 
 /// Every place in a tree, as a JSON pointer.
 fn places(v: &Value, at: String, out: &mut Vec<String>) {
@@ -30,7 +15,7 @@ fn places(v: &Value, at: String, out: &mut Vec<String>) {
 }
 
 /// One lie: a number of another size, an entry less or more, two parts of the tree exchanged.
-pub(crate) fn lie(tree: &mut Value, r: &mut Rng) -> String {
+pub(crate) fn lie(tree: &mut Value, r: &mut Random) -> String {
     let numbers = [
         json!(0),
         json!(1),
