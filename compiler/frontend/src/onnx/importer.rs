@@ -3,6 +3,7 @@
 use super::ImportOptions;
 use super::attrs::NodeAttrs;
 use super::context::{Context, formal, over_budget};
+use super::extent::{Extent, extents, tensor_type};
 use super::frame::{Binding, Frame, Scope, Slot, lookup};
 use super::ops::{self, Import, Row};
 use super::order::order;
@@ -10,8 +11,7 @@ use super::prepass::{self, spelled};
 use super::schema::{self, Schema};
 use super::text::{self, Words};
 use crate::Imported;
-use crate::proto::{FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto};
-use crate::proto::{tensor_shape_proto::dimension, type_proto};
+use crate::proto::{FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto, type_proto};
 use crate::store::Store;
 use crate::tensor_proto::{self, RawTensor};
 use std::collections::hash_map::Entry;
@@ -820,37 +820,4 @@ pub(super) fn describe(index: usize, node: &NodeProto) -> String {
     } else {
         format!("node {index} ({} {:?})", node.op_type(), node.name())
     }
-}
-
-/// A declared extent; unknown, zero-or-negative spellings and empty names are `None`.
-pub(super) enum Extent {
-    Number(u64),
-    Named(String),
-}
-
-impl Extent {
-    fn show(&self) -> String {
-        match self {
-            Extent::Number(n) => n.to_string(),
-            Extent::Named(s) => s.clone(),
-        }
-    }
-}
-
-/// Element type code and declared extents (`None` without a shape) of a tensor; `None` for other types.
-pub(super) fn tensor_type(i: &ValueInfoProto) -> Option<(i32, Option<Vec<Option<Extent>>>)> {
-    extents(i.r#type.as_ref()?)
-}
-
-pub(super) fn extents(ty: &TypeProto) -> Option<(i32, Option<Vec<Option<Extent>>>)> {
-    let TypeProto { value: Some(type_proto::Value::TensorType(t)), .. } = ty else { return None };
-    let dims = t.shape.as_ref().map(|s| {
-        let extent = |d: &crate::proto::tensor_shape_proto::Dimension| match &d.value {
-            Some(dimension::Value::DimValue(n)) => u64::try_from(*n).ok().map(Extent::Number),
-            Some(dimension::Value::DimParam(s)) if !s.is_empty() && s != "?" => Some(Extent::Named(s.clone())),
-            _ => None,
-        };
-        s.dim.iter().map(extent).collect()
-    });
-    Some((t.elem_type(), dims))
 }

@@ -11,6 +11,7 @@
 mod attrs;
 mod context;
 mod control;
+mod extent;
 mod frame;
 mod importer;
 mod ops;

@@ -1,7 +1,7 @@
 //! What a model file says of itself, without importing it: inputs and outputs, operator sets, operators and which of them have no
 //! import, and how much the initialisers hold.
 
-use super::importer::{Extent, extents};
+use super::extent::{Extent, extents};
 use super::order::subgraphs;
 use super::{ops, prepass, schema, text};
 use crate::proto::{self, NodeProto, ValueInfoProto};

@@ -1,6 +1,7 @@
 //! Numbers given for named dimensions, checked against the names that a model has.
 
-use super::importer::{Extent, Importer, tensor_type};
+use super::extent::{Extent, tensor_type};
+use super::importer::Importer;
 use crate::proto::GraphProto;
 use tahoma_core::{Diagnostic, Dim, near};
 
