@@ -62,7 +62,7 @@ pub(crate) fn run(a: Run) -> Exit {
             let m = artifact.manifest.clone();
             let wanted: Vec<(String, TensorType)> = m.inputs.iter().map(|p| (p.name.clone(), m.buffers[p.buffer].ty.clone())).collect();
             let inputs = util::read(&files, &wanted)?;
-            let mut runner = Runner::new(artifact, device::open(&a.device)?)?;
+            let mut runner = Runner::new(artifact, device::open_timed(&a.device)?)?;
             let ((out, r), times) = repeated(a.repeat, || runner.run(&inputs))?;
             (shown(out, &m.vocabulary), Some(r), times)
         }
@@ -121,7 +121,7 @@ fn run_model(a: &Run, files: &[(String, std::path::PathBuf)], spin: &indicatif::
         let (out, times) = repeated(a.repeat, || interp::evaluate_program(&p.model.program, &p.inputs, weights))?;
         return Ok((shown(out, &p.model.vocabulary), None, times));
     };
-    let opened = device::open(&a.device)?;
+    let opened = device::open_timed(&a.device)?;
     let (inputs, texts) = match tahoma::model::import(&a.model, &fixed) {
         Ok(m) => {
             // Wrong inputs are told in the model's own terms, before anything is compiled.
@@ -177,7 +177,8 @@ pub(crate) fn summary(r: &RunReport) -> String {
     let mut out =
         format!("{}: {} launches in {:.1} ms, host steps {:.1} ms", r.device, r.launches, r.launch_ns as f64 / 1e6, r.host_ns as f64 / 1e6);
     if r.device_ns > 0.0 {
-        out += &format!("; device time {:.3} ms", r.device_ns / 1e6);
+        let of = if r.device == "ptx-emu" { " (predicted for an H100, without launches)" } else { "" };
+        out += &format!("; device time {:.3} ms{of}", r.device_ns / 1e6);
     }
     out + &format!("; {} to the device, {} back", si(r.uploaded_bytes as f64, "B"), si(r.downloaded_bytes as f64, "B"))
 }

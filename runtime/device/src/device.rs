@@ -196,6 +196,11 @@ pub fn open(name: &str) -> Result<Box<dyn Device>, Diagnostic> {
     (find(name)?.open)()
 }
 
+/// As [`open`], and a device that can say how long a launch takes on the machine that it stands for does, which makes it slower.
+pub fn open_timed(name: &str) -> Result<Box<dyn Device>, Diagnostic> {
+    if name == "ptx-emu" { Ok(Box::new(crate::emu::PtxEmu::timed())) } else { open(name) }
+}
+
 /// The row of a device name. E0701.
 pub fn find(name: &str) -> Result<&'static DeviceRow, Diagnostic> {
     DEVICES.iter().find(|d| d.name == name).ok_or_else(|| {

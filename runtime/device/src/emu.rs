@@ -2,15 +2,48 @@
 
 use crate::device::{Block, Device, LaunchStats};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tahoma_core::Diagnostic;
 use tahoma_core::artifact::KernelDef;
+use tahoma_machine::gpu::{Chip, Counts, Launch};
 use tahoma_sim::ptx::{Arg, Memory, MemoryError, Module, Options, launch};
+
+/// A launch as a GPU's clock sees it.
+#[derive(Clone, Debug)]
+pub struct Launched {
+    /// Of the kernel: its name, and the hash of its text.
+    pub kernel: String,
+    pub sha256: String,
+    pub launch: Launch,
+    pub counts: Counts,
+}
+
+/// What is counted of launches.
+#[derive(Default)]
+enum Profile {
+    #[default]
+    None,
+    /// How long a GPU would take, where its chip was measured.
+    Time,
+    Log(Arc<Mutex<Vec<Launched>>>),
+}
 
 #[derive(Default)]
 pub struct PtxEmu {
     memory: Memory,
     kernels: Vec<(KernelDef, Arc<Module>)>,
+    profile: Profile,
+}
+
+impl PtxEmu {
+    /// An emulator that says how long an H100 would take for kernels of sm_90 and sm_90a, by the clock of `tahoma_machine::gpu`.
+    pub fn timed() -> PtxEmu {
+        PtxEmu { profile: Profile::Time, ..PtxEmu::default() }
+    }
+    /// An emulator that writes each launch down, in order.
+    pub fn logged(into: Arc<Mutex<Vec<Launched>>>) -> PtxEmu {
+        PtxEmu { profile: Profile::Log(into), ..PtxEmu::default() }
+    }
 }
 
 fn memory_fault(e: MemoryError) -> Diagnostic {
@@ -62,8 +95,22 @@ impl Device for PtxEmu {
     fn launch(&mut self, kernel: usize, inputs: &[Block], outputs: &[Block]) -> Result<LaunchStats, Diagnostic> {
         let (k, module) = &self.kernels[kernel];
         let args: Vec<Arg> = inputs.iter().chain(outputs).map(|b| Arg::Ptr(b.0)).collect();
-        let stats = launch(module, &k.name, k.grid, k.block, k.shared_bytes, &args, &mut self.memory, &Options::default())
+        let options = Options { profile: !matches!(self.profile, Profile::None), ..Options::default() };
+        let stats = launch(module, &k.name, k.grid, k.block, k.shared_bytes, &args, &mut self.memory, &options)
             .map_err(|f| Diagnostic::error("E0603", f.to_string()).at((*k.origin).clone()))?;
-        Ok(LaunchStats { device_ns: 0.0, instructions: stats.instructions() })
+        let size = |d: [u32; 3]| d.iter().map(|&n| u64::from(n)).product();
+        let fixed = module.kernel(&k.name).map_or(0, |e| e.static_shared);
+        let taken = Launch { blocks: size(k.grid), threads: size(k.block), shared_bytes: fixed + u64::from(k.shared_bytes) };
+        let instructions = stats.instructions();
+        let device_ns = match &self.profile {
+            Profile::None => 0.0,
+            Profile::Time => Chip::of_target(&module.target).map_or(0.0, |c| c.ns(&taken, &stats.counts)),
+            Profile::Log(all) => {
+                let row = Launched { kernel: k.name.to_string(), sha256: k.sha256.to_string(), launch: taken, counts: stats.counts };
+                all.lock().unwrap_or_else(|e| e.into_inner()).push(row);
+                0.0
+            }
+        };
+        Ok(LaunchStats { device_ns, instructions })
     }
 }

@@ -5,6 +5,7 @@ use crate::tools::{Check, TorchRow};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::time::{Duration, UNIX_EPOCH};
 use tahoma_runtime::cuda::Card;
 
 /// `results.json`.
@@ -50,13 +51,15 @@ impl Results {
         let (a, b) = self.card.capability;
         let _ = writeln!(
             s,
-            "# Tahoma on {}\n\nCompute capability {a}.{b}, CUDA {} driver, {:.1} GB; kernels for {}; {}; {:.0} s.\n",
+            "# Tahoma on {}\n\nCompute capability {a}.{b}, CUDA {} driver, {:.1} GB; kernels for {}; {}.\n\n{}, {:.0} s: `{}`\n",
             self.card.name,
             self.card.cuda,
             self.card.memory_bytes as f64 / 1e9,
             self.target,
             kit.producer,
-            self.seconds
+            humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(self.unix_seconds)),
+            self.seconds,
+            self.command
         );
         let totals: Vec<String> = self.totals.iter().map(|(n, v)| format!("{v} {n}")).collect();
         let _ = writeln!(s, "{}.\n", totals.join(", "));

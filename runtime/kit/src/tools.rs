@@ -62,7 +62,7 @@ pub fn sanitizer(tool: &str, program: &Path, args: &[String], cases: &[Case], se
     }
     // `timeout` is of coreutils: the tool slows kernels down by a factor that nobody knows before.
     let mut c = Command::new("timeout");
-    c.arg(seconds.to_string()).args(["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", "--"]);
+    c.arg(seconds.to_string()).args(["compute-sanitizer", "--tool", tool, "--error-exitcode", "9"]);
     match c.arg(program).args(args).args(["--runs", "0"]).args(&forms).output() {
         Err(e) => Check::skipped(&name, format!("cannot start: {e}")),
         Ok(o) if o.status.success() => Check::new(&name, "pass", format!("{} cases", forms.len())),

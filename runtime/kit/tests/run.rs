@@ -141,6 +141,8 @@ fn what_is_right_passes_on_the_target_of_the_card() {
         }
         assert!(table.contains("torch: skipped: cannot start python3") && table.contains("not in this kit: a model"), "{table}");
         assert!(table.contains("Fake GPU (PTX emulator)"), "{table}");
+        // When, and by which command.
+        assert!(table.contains("\n20") && table.contains("tahoma-kit run --quick`\n"), "{table}");
     }
 }
 

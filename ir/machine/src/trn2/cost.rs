@@ -77,18 +77,28 @@ impl CostArgs<'_> {
     }
 }
 
-/// `max(LS, MM)`: the stationary operand loads at four columns a cycle behind the previous multiply; fp32 takes four passes.
+/// `max(LS, MM)`, and what taking over the next stationary operand costs: it loads at four columns a cycle behind the previous multiply,
+/// but is not quite free ([`Machine::stationary_cycles`]). fp32 takes four passes, as a transpose two (Trainium2 architecture guide: twice
+/// as fast).
 pub fn matmul(a: &CostArgs) -> f64 {
     let (stationary, moving) = (a.src(0), a.src(1));
-    let passes = if !a.transpose && stationary.dtype == DType::F32 { 4.0 } else { 1.0 };
+    let passes = match (stationary.dtype == DType::F32, a.transpose) {
+        (true, false) => 4.0,
+        (true, true) => 2.0,
+        _ => 1.0,
+    };
     let rows = if a.double_row { 0.5 } else { 1.0 };
-    (stationary.n as f64 * rows / 4.0).max((moving.n as f64 * rows).max(a.min()) * passes)
+    (stationary.n as f64 * rows / 4.0).max((moving.n as f64 * rows).max(a.min()) * passes) + a.machine.stationary_cycles
 }
 
-/// Tensor engine: `max(P, min(64, F))`; Vector: `max(64, N)`.
+/// Tensor engine: `max(P, min(64, F))`, fp32 in two passes; Vector: `max(64, N)`.
 pub fn transpose(a: &CostArgs) -> f64 {
     let s = a.src(0);
-    if a.engine == Engine::Tensor { (s.partitions as f64).max(a.min().min(s.n as f64)) } else { a.at_least(s.n as f64) }
+    if a.engine != Engine::Tensor {
+        return a.at_least(s.n as f64);
+    }
+    let passes = if s.dtype == DType::F32 { 2.0 } else { 1.0 };
+    (s.partitions as f64).max(a.min().min(s.n as f64)) * passes + a.machine.stationary_cycles
 }
 
 /// One input, with the Vector performance modes.
@@ -198,9 +208,16 @@ mod tests {
     fn matmul_intervals_are_the_documented_ones() {
         let d = tile(DType::F32, Mem::Psum, 512);
         let t = |dt, m, n| matmul(&args(Engine::Tensor, d, &[tile(dt, Mem::Sbuf, m), tile(dt, Mem::Sbuf, n)]));
-        assert_eq!(t(DType::BF16, 128, 512), 512.0);
-        assert_eq!(t(DType::F32, 128, 512), 2048.0);
-        assert_eq!(t(DType::BF16, 128, 1), 64.0);
+        assert_eq!(t(DType::BF16, 128, 512), 512.0 + 30.0);
+        assert_eq!(t(DType::F32, 128, 512), 2048.0 + 30.0);
+        assert_eq!(t(DType::BF16, 128, 1), 64.0 + 30.0);
+        let turn = |dt| {
+            let srcs = [tile(dt, Mem::Sbuf, 128), tile(dt, Mem::Sbuf, 128)];
+            matmul(&CostArgs { transpose: true, ..args(Engine::Tensor, d, &srcs) })
+        };
+        assert_eq!((turn(DType::BF16), turn(DType::F32)), (128.0 + 30.0, 256.0 + 30.0));
+        let turn = |dt| transpose(&args(Engine::Tensor, d, &[tile(dt, Mem::Sbuf, 128)]));
+        assert_eq!((turn(DType::BF16), turn(DType::F32)), (128.0 + 30.0, 256.0 + 30.0));
     }
 
     #[test]

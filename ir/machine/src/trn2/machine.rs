@@ -24,8 +24,15 @@ pub struct Machine {
     pub gpsimd_ghz: f64,
     /// Cycles below which no instruction of Tensor, Vector or Scalar issues.
     pub min_cycles: f64,
+    /// Cycles of the tensor engine between two products: taking over the stationary operand. An estimate: hardware was measured at 0.944
+    /// to 0.950 of what 512 columns alone would give (awslabs/nki-autotune, kernel_library, June 2026).
+    pub stationary_cycles: f64,
     /// Cycles from the end of an instruction's issue until a dependent one may start.
     pub latency_cycles: f64,
+    /// From the end of an instruction until one of another engine that waits for it starts, beyond the latency: a semaphore is bumped and
+    /// seen. An estimate: with one accumulator bank, a drain and the next tile's first product wait for each other, and 64 tiles then take
+    /// 103 us longer than with two (awslabs/nki-autotune, kernel_library, June 2026); the drain itself accounts for 38 of them.
+    pub semaphore_ns: f64,
     /// Fixed start of a GpSimd instruction, in cycles.
     pub gpsimd_start_cycles: f64,
     pub dma_engines: usize,
@@ -63,7 +70,9 @@ pub static TRN2: Machine = Machine {
     scalar_ghz: 1.2,
     gpsimd_ghz: 1.2,
     min_cycles: 64.0,
+    stationary_cycles: 30.0,
     latency_cycles: 60.0,
+    semaphore_ns: 500.0,
     gpsimd_start_cycles: 150.0,
     dma_engines: 16,
     dma_engine_gb_s: 23.0,
@@ -86,6 +95,10 @@ impl Machine {
             Engine::GpSimd => self.gpsimd_ghz,
             Engine::Dma | Engine::Sync => 1.0,
         }
+    }
+    /// Ticks (1/24 ns) of an engine's cycle; of DMA and Sync, which count nanoseconds, those of one.
+    pub fn ticks(&self, engine: Engine) -> f64 {
+        (super::clock::TICKS_PER_NS / self.ghz(engine)).round()
     }
     /// Nanoseconds that one DMA engine needs for one contiguous run of `bytes`.
     pub fn descriptor_ns(&self, bytes: f64) -> f64 {

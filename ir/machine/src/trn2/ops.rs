@@ -55,7 +55,8 @@ const fn alu(
     AluDef { name, group, identity, gpsimd_only, f, i }
 }
 
-/// Every ALU operator. `divide`, `modulo`, `floor` and `ceil` do not exist on the machine.
+/// Every ALU operator of trn2. `divide`, `modulo`, `floor` and `ceil` do not exist on the machine; `abs_max` and `abs_min` are of trn3
+/// (release notes of NKI 0.4.0).
 pub static ALU: &[AluDef] = &[
     alu("invert", Bit, None, false, none, Some(|a, _| !a)),
     alu("bitwise_and", Bit, Some(-1.0), false, none, Some(|a, b| a & b)),
@@ -79,8 +80,6 @@ pub static ALU: &[AluDef] = &[
     alu("logical_or", Arith, Some(0.0), false, |a, b| truth(a != 0.0 || b != 0.0), Some(|a, b| (a != 0 || b != 0) as i64)),
     alu("logical_xor", Arith, Some(0.0), false, |a, b| truth((a != 0.0) != (b != 0.0)), Some(|a, b| ((a != 0) != (b != 0)) as i64)),
     alu("power", Arith, None, true, |a, b| a.powf(b), None),
-    alu("abs_max", Arith, None, false, |a, b| max(a.abs(), b.abs()), None),
-    alu("abs_min", Arith, None, false, |a, b| min(a.abs(), b.abs()), None),
     alu("abs", Unary, None, false, |a, _| a.abs(), None),
     alu("square", Unary, None, false, |a, _| a * a, None),
     alu("relu", Unary, None, false, |a, _| max(a, 0.0), None),

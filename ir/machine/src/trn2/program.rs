@@ -4,7 +4,7 @@
 //! specialised, so they cost instructions, not time. [`Builder`] makes programs; `nki` prints them and `parse` reads them back.
 
 use super::isa::{InstrDef, Role, instr};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use tahoma_core::DType;
 use tahoma_core::escape::{self, Ident};
 
@@ -375,6 +375,8 @@ impl Tile {
 pub struct Builder {
     program: Program,
     names: HashSet<String>,
+    /// Serial number to try next behind each name that was asked for.
+    serials: HashMap<String, usize>,
     /// Open loops, outermost first: variable, count, statements so far.
     open: Vec<(String, usize, Vec<Stmt>)>,
 }
@@ -385,7 +387,7 @@ impl Builder {
         let name = Ident::of(name);
         let names = RESERVED.iter().map(|s| s.to_string()).chain([name.to_string()]).collect();
         let program = Program { name, origin: vec![], params: vec![], body: vec![], returns: vec![] };
-        Builder { program, names, open: vec![] }
+        Builder { program, names, serials: HashMap::new(), open: vec![] }
     }
     /// A comment line at the head of the kernel.
     pub fn origin(&mut self, line: &str) {
@@ -396,13 +398,19 @@ impl Builder {
         if !base.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
             base.insert(0, 't');
         }
-        let mut name = base.clone();
-        let mut n = 1;
-        while !self.names.insert(name.clone()) {
-            name = format!("{base}_{n}");
-            n += 1;
+        if !self.serials.contains_key(&base) && self.names.insert(base.clone()) {
+            self.serials.insert(base.clone(), 1);
+            return base;
         }
-        name
+        // What was refused once is taken for good: the search goes on where it ended.
+        let n = self.serials.entry(base.clone()).or_insert(1);
+        loop {
+            let name = format!("{base}_{n}");
+            *n += 1;
+            if self.names.insert(name.clone()) {
+                return name;
+            }
+        }
     }
     fn push(&mut self, s: Stmt) {
         self.open.last_mut().map_or(&mut self.program.body, |o| &mut o.2).push(s);
@@ -461,3 +469,31 @@ const RESERVED: &[&str] = &[
     "nki", "nl", "nisa", "range", "for", "in", "if", "else", "def", "return", "import", "as", "and", "or", "not", "is", "None", "True",
     "False", "lambda", "class", "pass", "while", "with", "from", "assert", "del", "global", "try", "except", "raise", "yield", "float",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names are the first that are free, as if each were looked for from the start.
+    #[test]
+    fn names_are_the_first_free_ones() {
+        let mut b = Builder::new("k");
+        let mut taken: HashSet<String> = RESERVED.iter().map(|s| s.to_string()).chain(["k".to_string()]).collect();
+        let hints = ["t", "t_1", "k", "nl", "9", "t", "a b", "a_b", "t_1", "t_1_1", "for", "t"];
+        for hint in hints.iter().cycle().take(20 * hints.len()) {
+            let base = if *hint == "9" { "t9".to_string() } else { hint.replace(' ', "_") };
+            let names = std::iter::once(base.clone()).chain((1..).map(|n| format!("{base}_{n}")));
+            let want = names.into_iter().find(|n| !taken.contains(n)).expect("there is one");
+            taken.insert(want.clone());
+            assert_eq!(b.alloc(hint, DType::F32, &[1], Mem::Sbuf).name, want);
+        }
+    }
+
+    /// As many tiles as a large kernel has: looked for from the start, each name, this is 5·10⁹ look-ups.
+    #[test]
+    fn a_hundred_thousand_names_are_found_at_once() {
+        let mut b = Builder::new("k");
+        let last = (0..100_000).map(|_| b.fresh("t")).last();
+        assert_eq!(last.as_deref(), Some("t_99999"));
+    }
+}

@@ -2,15 +2,16 @@
 //!
 //! Row by row: load a partition's elements as fp32 (or exact integers), apply, round to the destination's type, store.
 
-use super::Fault;
-use super::legal;
-use super::load::{Arg, Op};
-use super::mem::{At, OTHER, Store, load_f, load_i, mark, store_f, store_i, to_bits};
+use super::mem::{OTHER, Store, load_f, load_i, mark, store_f, store_i, to_bits};
 use super::run::Run;
 use super::value::{POISON_F, int_range, wrap};
 use tahoma_core::DType;
 use tahoma_machine::trn2::Engine;
+use tahoma_machine::trn2::Fault;
+use tahoma_machine::trn2::legal;
 use tahoma_machine::trn2::ops::{AluDef, Group};
+use tahoma_machine::trn2::resolve::{Arg, Op};
+use tahoma_machine::trn2::walk::At;
 
 pub(super) type Done = Result<(), Fault>;
 

@@ -2,11 +2,12 @@
 //! reduction across partitions.
 
 use super::engines::{Done, row_row};
-use super::load::{Arg, Op};
-use super::mem::{At, OTHER, mark, store_f, store_i};
+use super::mem::{OTHER, mark, store_f, store_i};
 use super::run::Run;
 use super::value::int_range;
 use tahoma_machine::trn2::ops::Group;
+use tahoma_machine::trn2::resolve::{Arg, Op};
+use tahoma_machine::trn2::walk::At;
 
 impl Run<'_> {
     pub(super) fn transpose(&mut self, op: &Op) -> Done {

@@ -1,8 +1,9 @@
 //! Tensor storage while running, and the ways through it: rows of a tile, and walks over strided patterns.
 
-use super::load::{Acc, Slot};
 use super::value::{Data, POISON_F, POISON_I, bits_of, round_all, to_int};
 use tahoma_core::DType;
+use tahoma_machine::trn2::resolve::Slot;
+use tahoma_machine::trn2::walk::At;
 
 /// How a PSUM location was last written.
 pub(crate) const OTHER: u8 = 1;
@@ -29,25 +30,15 @@ impl Store {
     }
 }
 
-/// An access with its loop variables filled in.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct At<'a> {
-    pub(crate) acc: &'a Acc,
-    pub(crate) p0: usize,
-    /// First element within the partition (HBM: in the tensor).
-    pub(crate) f0: i64,
+/// Storage index of the pattern's start in row `p` of the access.
+pub(crate) fn base(at: &At, store: &Store, p: usize) -> i64 {
+    ((at.p0 + p) * store.row) as i64 + at.f0
 }
 
-impl At<'_> {
-    /// Storage index of the pattern's start in row `p` of the access.
-    pub(crate) fn base(&self, store: &Store, p: usize) -> i64 {
-        ((self.p0 + p) * store.row) as i64 + self.f0
-    }
-    /// Whether the access is all of the tensor.
-    pub(crate) fn covers(&self, store: &Store) -> bool {
-        self.p0 == 0 && self.f0 == 0 && self.acc.parts == store.parts && self.acc.n == store.row && self.acc.free == [(1, store.row)]
-            || store.row * store.parts == 1
-    }
+/// Whether the access is all of the tensor.
+fn covers(at: &At, store: &Store) -> bool {
+    at.p0 == 0 && at.f0 == 0 && at.acc.parts == store.parts && at.acc.n == store.row && at.acc.free == [(1, store.row)]
+        || store.row * store.parts == 1
 }
 
 /// Calls `f(start, step, count)` for each innermost run of a pattern.
@@ -89,14 +80,14 @@ pub(crate) type Poison = usize;
 pub(crate) fn load_f(store: &Store, at: &At, p: usize, out: &mut Vec<f32>) -> Result<(), Poison> {
     match &store.data {
         Data::F(v) => {
-            gather(v, &at.acc.free, at.base(store, p), out);
+            gather(v, &at.acc.free, base(at, store, p), out);
             if !store.clean {
                 poison_f(out)?;
             }
         }
         Data::I(v) => {
             let mut ints = vec![];
-            gather(v, &at.acc.free, at.base(store, p), &mut ints);
+            gather(v, &at.acc.free, base(at, store, p), &mut ints);
             poison_i(&ints)?;
             out.clear();
             out.extend(ints.iter().map(|&x| x as f32));
@@ -108,10 +99,10 @@ pub(crate) fn load_f(store: &Store, at: &At, p: usize, out: &mut Vec<f32>) -> Re
 /// Row `p` of an integer access.
 pub(crate) fn load_i(store: &Store, at: &At, p: usize, out: &mut Vec<i64>) -> Result<(), Poison> {
     match &store.data {
-        Data::I(v) => gather(v, &at.acc.free, at.base(store, p), out),
+        Data::I(v) => gather(v, &at.acc.free, base(at, store, p), out),
         Data::F(v) => {
             let mut floats = vec![];
-            gather(v, &at.acc.free, at.base(store, p), &mut floats);
+            gather(v, &at.acc.free, base(at, store, p), &mut floats);
             poison_f(&floats)?;
             out.clear();
             out.extend(floats.iter().map(|&x| to_int(DType::I32, x)));
@@ -132,7 +123,7 @@ pub(crate) fn poison_i(v: &[i64]) -> Result<(), Poison> {
 
 /// Writes row `p`, rounding `row` to the destination's type in place.
 pub(crate) fn store_f(store: &mut Store, at: &At, p: usize, row: &mut [f32]) {
-    let base = at.base(store, p);
+    let base = base(at, store, p);
     match &mut store.data {
         Data::F(v) => {
             round_all(at.acc.dtype, row);
@@ -147,7 +138,7 @@ pub(crate) fn store_f(store: &mut Store, at: &At, p: usize, row: &mut [f32]) {
 
 /// Writes row `p` of integers that are in range.
 pub(crate) fn store_i(store: &mut Store, at: &At, p: usize, row: &[i64]) {
-    let base = at.base(store, p);
+    let base = base(at, store, p);
     match &mut store.data {
         Data::I(v) => scatter(v, &at.acc.free, base, row),
         Data::F(v) => {
@@ -165,12 +156,12 @@ pub(crate) fn to_bits(dtype: DType, row: &mut [i64]) {
 
 /// Notes that an access was written: by a matmul or otherwise.
 pub(crate) fn mark(store: &mut Store, at: &At, by: u8) {
-    if !store.clean && at.covers(store) {
+    if !store.clean && covers(at, store) {
         store.clean = true;
     }
     if !store.state.is_empty() {
         for p in 0..at.acc.parts {
-            let base = at.base(store, p);
+            let base = base(at, store, p);
             let state = &mut store.state;
             runs(&at.acc.free, base, &mut |s, step, n| {
                 if step == 1 {

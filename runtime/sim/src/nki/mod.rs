@@ -5,11 +5,8 @@
 //! is poison, and reading it is a fault. Matmuls accumulate in fp32 in an order of our own, so results match hardware within a
 //! tolerance only; activation functions are exact where hardware uses polynomials.
 //!
-//! Legality: every limit of the instruction table and of the addressing rules; capacity of SBUF and PSUM. Each breach is a [`Fault`]
-//! that names kernel, line, instruction, operand, limit and value.
-//!
-//! Time: per engine in-order issue, data hazards between engines tracked by region, 16 DMA engines, and memory that is reused only when
-//! its last reader is done (module `time`). Documentation-derived; nothing was measured on Neuron hardware.
+//! Legality (limits of the instruction table and of addresses, capacity of SBUF and PSUM) and time are the machine's to say
+//! (`tahoma_machine::trn2`): the simulator follows its walk over the program, and shows its time.
 //!
 //! Memory model. A tile takes its bytes per partition on all 128 partitions of SBUF (several small tiles do not share a partition
 //! range), or whole banks of PSUM. It lives from its `nl.ndarray` to the last statement of the same block that names it; a tile made in
@@ -18,11 +15,8 @@
 
 mod engines;
 mod lanes;
-mod legal;
-mod load;
 mod mem;
 mod run;
-mod time;
 mod value;
 
 #[cfg(test)]
@@ -33,10 +27,9 @@ mod tests_isa;
 mod tests_kernels;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::fmt;
 use tahoma_core::DType;
-use tahoma_machine::trn2::{Engine, Machine, Program, TRN2};
+use tahoma_machine::trn2::resolve::resolve;
+use tahoma_machine::trn2::{Fault, Machine, Program, TRN2, Timeline};
 
 /// A tensor in HBM: packed little-endian bytes in row-major order.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,8 +63,6 @@ impl HbmTensor<'_> {
 #[derive(Clone, Debug)]
 pub struct Options {
     pub machine: &'static Machine,
-    /// Compute values. Without, only legality, capacity and time: inputs may then be absent, and there are no outputs.
-    pub functional: bool,
     /// Keep every instruction's start and end in [`Timeline::events`].
     pub trace: bool,
     /// At most so many warnings are kept.
@@ -80,56 +71,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { machine: &TRN2, functional: true, trace: false, max_warnings: 20 }
-    }
-}
-
-/// One executed instruction on an engine's timeline.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Event {
-    pub engine: Engine,
-    pub instruction: &'static str,
-    /// Line of the NKI text.
-    pub line: u32,
-    pub start_ns: f64,
-    pub end_ns: f64,
-}
-
-/// What one engine did.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct EngineTime {
-    pub busy_ns: f64,
-    /// In the engine's own clock; for DMA the sum over the 16 engines in ns.
-    pub busy_cycles: f64,
-    pub instructions: u64,
-}
-
-/// Predicted time and resources of one kernel on one core, without the launch (`Machine::launch_ns`).
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Timeline {
-    pub total_ns: f64,
-    pub engines: BTreeMap<Engine, EngineTime>,
-    /// Executed instructions by name.
-    pub instructions: BTreeMap<&'static str, u64>,
-    pub hbm_read_bytes: u64,
-    pub hbm_write_bytes: u64,
-    /// 2·K·M·N over all matmuls.
-    pub matmul_flop: u64,
-    pub peak_sbuf_bytes: usize,
-    pub peak_psum_banks: usize,
-    pub events: Vec<Event>,
-}
-
-impl Timeline {
-    /// Share of the bf16 peak that the matmuls reach over the whole kernel.
-    pub fn utilisation(&self, machine: &Machine) -> f64 {
-        if self.total_ns > 0.0 { self.matmul_flop as f64 / self.total_ns / machine.peak_bf16() } else { 0.0 }
-    }
-    /// Busy share of an engine; DMA: of all 16 together.
-    pub fn share(&self, engine: Engine, machine: &Machine) -> f64 {
-        let width = if engine == Engine::Dma { machine.dma_engines as f64 } else { 1.0 };
-        let busy = self.engines.get(&engine).map_or(0.0, |e| if engine == Engine::Dma { e.busy_cycles } else { e.busy_ns });
-        if self.total_ns > 0.0 { busy / width / self.total_ns } else { 0.0 }
+        Options { machine: &TRN2, trace: false, max_warnings: 20 }
     }
 }
 
@@ -143,46 +85,7 @@ pub struct Outcome {
     pub warnings: Vec<String>,
 }
 
-/// A rule of the machine that the kernel breaks, or inputs that do not fit it.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub struct Fault {
-    /// Short name of the rule, stable for tests and reports.
-    pub rule: &'static str,
-    pub kernel: String,
-    /// Line of the NKI text; 0 if the program was not parsed from text.
-    pub line: u32,
-    /// Instruction or statement.
-    pub instruction: String,
-    /// Operand keyword or tensor name; may be empty.
-    pub operand: String,
-    /// Limit and value.
-    pub message: String,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "kernel {}", self.kernel)?;
-        if self.line > 0 {
-            write!(f, ", line {}", self.line)?;
-        }
-        if !self.instruction.is_empty() {
-            write!(f, ": {}", self.instruction)?;
-        }
-        if !self.operand.is_empty() {
-            write!(f, ": {}", self.operand)?;
-        }
-        write!(f, ": {} [{}]", self.message, self.rule)
-    }
-}
-
 /// Runs the kernel on its inputs, in the order of its parameters.
 pub fn simulate(program: &Program, inputs: &[HbmTensor], options: &Options) -> Result<Outcome, Fault> {
-    let loaded = load::load(program, options.machine)?;
-    run::run(&loaded, inputs, options)
-}
-
-/// Legality, capacity and predicted time of the kernel, without data.
-pub fn estimate(program: &Program) -> Result<Timeline, Fault> {
-    let options = Options { functional: false, ..Options::default() };
-    Ok(simulate(program, &[], &options)?.timeline)
+    run::run(&resolve(program, options.machine)?, inputs, options)
 }

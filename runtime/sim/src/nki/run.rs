@@ -1,26 +1,22 @@
-//! Executes a loaded kernel: statements in order, positions checked, values computed, clocks advanced. Here are the control flow, the
-//! matmul and the DMAs; the other instructions are in `engines`.
+//! Computes the values of a kernel, instruction by instruction as the walk of the machine goes past. Here are tensors that come and go,
+//! the matmul and the DMAs; the other instructions are in `engines`.
 
-use super::load::{Acc, Arg, Loaded, Node, Op};
-use super::mem::{At, MATMUL, OTHER, Store, Walk, load_i, mark, poison_f, poison_i, runs};
-use super::time::{Clock, Track};
+use super::mem::{MATMUL, OTHER, Store, Walk, base, load_i, mark, poison_f, poison_i, runs};
 use super::value::{Data, POISON_F, decode, encode, round_all, to_int};
-use super::{Fault, HbmTensor, Options, Outcome, legal};
+use super::{HbmTensor, Options, Outcome};
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2, ShapeBuilder};
-use tahoma_machine::trn2::{Engine, Mem};
+use tahoma_machine::trn2::resolve::{Acc, Arg, Op, Resolved};
+use tahoma_machine::trn2::walk::{At, Visitor, walk};
+use tahoma_machine::trn2::{Fault, Mem, legal};
 
 /// State of a run; `engines` adds the instructions' meaning.
 pub(crate) struct Run<'a> {
-    pub(crate) k: &'a Loaded<'a>,
+    pub(crate) k: &'a Resolved<'a>,
     pub(crate) options: &'a Options,
     pub(crate) vars: Vec<i64>,
     pub(crate) stores: Vec<Store>,
-    tracks: Vec<Track>,
-    clock: Clock,
-    executed: u64,
     pub(crate) warnings: Vec<String>,
-    /// Accumulator registers, one per lane.
     /// The accumulators of the Scalar and Vector engines, a lane each; poison until a reset.
     pub(crate) scalar_acc: [f32; 128],
     pub(crate) vector_acc: [f32; 128],
@@ -29,59 +25,79 @@ pub(crate) struct Run<'a> {
     spare: Vec<Store>,
 }
 
-pub(crate) fn run(k: &Loaded, inputs: &[HbmTensor], options: &Options) -> Result<Outcome, Fault> {
+pub(crate) fn run(k: &Resolved, inputs: &[HbmTensor], options: &Options) -> Result<Outcome, Fault> {
     let mut r = Run {
         k,
         options,
         vars: vec![0; k.vars],
         stores: k.slots.iter().map(|_| Store::default()).collect(),
-        tracks: vec![Track::default(); k.slots.len()],
-        clock: Clock::new(options.machine, options.trace),
-        executed: 0,
         warnings: vec![],
         scalar_acc: [f32::from_bits(POISON_F); 128],
         vector_acc: [f32::from_bits(POISON_F); 128],
         scratch: Default::default(),
         spare: vec![],
     };
-    if options.functional {
-        r.bind(inputs)?;
-    }
-    r.block(&k.body)?;
+    r.bind(inputs)?;
+    let timeline = walk(k, options.machine, options.trace, &mut r)?;
     let mut outputs = vec![];
-    if options.functional {
-        for &s in &k.returns {
-            let slot = &k.slots[s];
-            let store = &r.stores[s];
-            if let Some(i) = store.data.first_poison() {
-                let m = format!("element {i} of {:?} was never written", slot.shape);
-                return Err(r.fault("output-unwritten", slot.line, "return", &slot.name, m));
-            }
-            outputs.push(HbmTensor { dtype: slot.dtype, shape: slot.shape.clone(), data: encode(&store.data, slot.dtype).into() });
+    for &s in &k.returns {
+        let slot = &k.slots[s];
+        let store = &r.stores[s];
+        if let Some(i) = store.data.first_poison() {
+            let m = format!("element {i} of {:?} was never written", slot.shape);
+            return Err(k.fault("output-unwritten", slot.line, "return", &slot.name, m));
         }
+        outputs.push(HbmTensor { dtype: slot.dtype, shape: slot.shape.clone(), data: encode(&store.data, slot.dtype).into() });
     }
-    Ok(Outcome { outputs, timeline: r.clock.finish(), warnings: r.warnings })
+    Ok(Outcome { outputs, timeline, warnings: r.warnings })
 }
 
-impl<'a> Run<'a> {
-    pub(crate) fn fault(&self, rule: &'static str, line: u32, instruction: &str, operand: &str, message: impl Into<String>) -> Fault {
-        Fault {
-            rule,
-            kernel: self.k.kernel.into(),
-            line,
-            instruction: instruction.into(),
-            operand: operand.into(),
-            message: message.into(),
+impl Visitor for Run<'_> {
+    fn alloc(&mut self, s: usize) {
+        let slot = &self.k.slots[s];
+        let (row, parts) = (slot.row(), slot.parts());
+        // Reuse the memory of a freed tile of the same size and kind.
+        let fits = |o: &Store| o.data.len() == row * parts && matches!(o.data, Data::F(_)) == slot.dtype.is_float();
+        self.stores[s] = match self.spare.iter().position(fits) {
+            Some(i) if slot.mem == Mem::Sbuf => {
+                let mut o = self.spare.swap_remove(i);
+                match &mut o.data {
+                    Data::F(v) => v.fill(f32::from_bits(POISON_F)),
+                    Data::I(v) => v.fill(super::value::POISON_I),
+                }
+                Store { data: o.data, clean: false, state: vec![], row, parts }
+            }
+            _ => Store::new(slot),
+        };
+    }
+
+    fn free(&mut self, s: usize) {
+        let store = std::mem::take(&mut self.stores[s]);
+        if self.spare.len() < 16 {
+            self.spare.push(store);
         }
     }
+
+    fn op(&mut self, op: &Op, vars: &[i64]) -> Result<(), Fault> {
+        self.vars.copy_from_slice(vars);
+        match op.def.name {
+            "nc_matmul" => self.matmul(op),
+            "dma_copy" => self.dma_copy(op),
+            "dma_transpose" => self.dma_transpose(op),
+            _ => self.exec(op),
+        }
+    }
+}
+
+impl Run<'_> {
     pub(crate) fn at_fault(&self, op: &Op, rule: &'static str, operand: &str, message: impl Into<String>) -> Fault {
-        self.fault(rule, op.line, op.def.name, operand, message)
+        self.k.at_fault(op, rule, operand, message)
     }
 
     fn bind(&mut self, inputs: &[HbmTensor]) -> Result<(), Fault> {
         if inputs.len() != self.k.params {
             let m = format!("takes {} inputs; got {}", self.k.params, inputs.len());
-            return Err(self.fault("input", 0, "", "", m));
+            return Err(self.k.fault("input", 0, "", "", m));
         }
         for (i, x) in inputs.iter().enumerate() {
             let slot = &self.k.slots[i];
@@ -92,157 +108,16 @@ impl<'a> Run<'a> {
                 }
                 _ => {
                     let m = format!("must be {}{:?}; got {}{:?} in {} bytes", slot.dtype, slot.shape, x.dtype, x.shape, x.data.len());
-                    return Err(self.fault("input", 0, "", &slot.name, m));
+                    return Err(self.k.fault("input", 0, "", &slot.name, m));
                 }
             }
         }
         Ok(())
     }
 
-    fn block(&mut self, nodes: &'a [Node]) -> Result<(), Fault> {
-        for n in nodes {
-            match n {
-                Node::Alloc(s) => self.alloc(*s)?,
-                Node::Free(s) => {
-                    self.clock.release(self.k.slots[*s].mem, &self.tracks[*s]);
-                    self.tracks[*s] = Track::default();
-                    let store = std::mem::take(&mut self.stores[*s]);
-                    if self.spare.len() < 16 {
-                        self.spare.push(store);
-                    }
-                }
-                Node::For { var, count, body } => {
-                    for i in 0..*count {
-                        self.vars[*var] = i as i64;
-                        self.block(body)?;
-                    }
-                }
-                Node::Op(op) => self.op(op)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn alloc(&mut self, s: usize) -> Result<(), Fault> {
-        let slot = &self.k.slots[s];
-        self.tracks[s] = match self.clock.alloc(slot.mem, slot.row_bytes()) {
-            Ok(t) => t,
-            Err((used, units, size)) => {
-                let (rule, unit) =
-                    if slot.mem == Mem::Psum { ("psum-capacity", "banks") } else { ("sbuf-capacity", "bytes per partition") };
-                let m = format!("{units} {unit} more than fit: {used} of {size} are in live tiles");
-                return Err(self.fault(rule, slot.line, "nl.ndarray", &slot.name, m));
-            }
-        };
-        if self.options.functional {
-            let (row, parts) = (slot.row(), slot.parts());
-            // Reuse the memory of a freed tile of the same size and kind.
-            let fits = |o: &Store| o.data.len() == row * parts && matches!(o.data, Data::F(_)) == slot.dtype.is_float();
-            self.stores[s] = match self.spare.iter().position(fits) {
-                Some(i) if slot.mem == Mem::Sbuf => {
-                    let mut o = self.spare.swap_remove(i);
-                    match &mut o.data {
-                        Data::F(v) => v.fill(f32::from_bits(POISON_F)),
-                        Data::I(v) => v.fill(super::value::POISON_I),
-                    }
-                    Store { data: o.data, clean: false, state: vec![], row, parts }
-                }
-                _ => Store::new(slot),
-            };
-        }
-        Ok(())
-    }
-
-    /// Fills in loop variables and checks bounds and start partition.
+    /// Fills in loop variables; the walk has checked the position.
     pub(crate) fn place<'b>(&self, op: &Op, operand: &str, a: &'b Acc) -> Result<At<'b>, Fault> {
-        let slot = &self.k.slots[a.slot];
-        for (start, reach, extent) in &a.checks {
-            let s = start.at(&self.vars);
-            if s < 0 || s + reach >= *extent as i64 {
-                let m = format!("indices {s} to {} of an extent of {extent} in {}{:?}", s + reach, slot.name, slot.shape);
-                return Err(self.at_fault(op, "out-of-bounds", operand, m));
-            }
-        }
-        let off = a.off.at(&self.vars);
-        let row = slot.row() as i64;
-        if a.mem.is_hbm() {
-            if a.rows.is_none() && (off + a.reach.0 < 0 || off + a.reach.1 >= row) {
-                let m = format!("elements {} to {} of the {row} of {}{:?}", off + a.reach.0, off + a.reach.1, slot.name, slot.shape);
-                return Err(self.at_fault(op, "out-of-bounds", operand, m));
-            }
-            return Ok(At { acc: a, p0: 0, f0: off });
-        }
-        let (p0, f0) = (off.div_euclid(row), off.rem_euclid(row));
-        if p0 < 0 || p0 as usize + a.parts > slot.parts() || f0 + a.reach.0 < 0 || f0 + a.reach.1 >= row {
-            let m = format!(
-                "partitions {p0} to {} and elements {} to {} leave {}{:?}",
-                p0 + a.parts as i64 - 1,
-                f0 + a.reach.0,
-                f0 + a.reach.1,
-                slot.name,
-                slot.shape
-            );
-            return Err(self.at_fault(op, "out-of-bounds", operand, m));
-        }
-        let p0 = p0 as usize;
-        if op.engine != Engine::Dma {
-            let legal: &[usize] = match a.parts {
-                65.. => &[0],
-                33..=64 => &[0, 64],
-                _ => &[0, 32, 64, 96],
-            };
-            if !legal.contains(&p0) {
-                let m = format!("{} partitions may start at {legal:?}; got {p0}", a.parts);
-                return Err(self.at_fault(op, "start-partition", operand, m));
-            }
-        }
-        Ok(At { acc: a, p0, f0 })
-    }
-
-    fn op(&mut self, op: &'a Op) -> Result<(), Fault> {
-        self.executed += 1;
-        if self.executed > self.options.machine.instruction_limit {
-            let m = format!(
-                "more than {} instructions: loops unroll, and the toolchain accepts no more",
-                self.options.machine.instruction_limit
-            );
-            return Err(self.at_fault(op, "instruction-count", "", m));
-        }
-        let mut tiles: Vec<(At, bool)> = Vec::with_capacity(4);
-        for (name, a, written) in op.tiles() {
-            let at = self.place(op, name, a)?;
-            if let Some((_, x)) = &a.rows {
-                tiles.push((self.place(op, name, x)?, false));
-            }
-            if op.engine == Engine::Tensor && written {
-                self.one_bank(op, &at)?;
-            }
-            // Operands that are read and written count as both; a matmul's accumulation waits for nothing of its own engine.
-            if written && op.def.name == "tensor_copy_predicated" {
-                tiles.push((at, false));
-            }
-            tiles.push((at, written));
-        }
-        self.clock.step(op, &tiles, &mut self.tracks);
-        if !self.options.functional {
-            return Ok(());
-        }
-        match op.def.name {
-            "nc_matmul" => self.matmul(op),
-            "dma_copy" => self.dma_copy(op),
-            "dma_transpose" => self.dma_transpose(op),
-            _ => self.exec(op),
-        }
-    }
-
-    fn one_bank(&self, op: &Op, at: &At) -> Result<(), Fault> {
-        let (bank, size) = (self.options.machine.psum_bank_bytes as i64, (at.acc.dtype.bits() / 8) as i64);
-        let (lo, hi) = ((at.f0 + at.acc.reach.0) * size, (at.f0 + at.acc.reach.1 + 1) * size - 1);
-        if lo / bank != hi / bank {
-            let m = format!("one matmul writes one PSUM bank of {bank} bytes per partition; bytes {lo} to {hi} cross it");
-            return Err(self.at_fault(op, "psum-bank", "dst", m));
-        }
-        Ok(())
+        self.k.place(&self.vars, op, operand, a)
     }
 
     pub(crate) fn poison(&self, op: &Op, operand: &str, at: &At, p: usize, i: usize) -> Fault {
@@ -263,7 +138,7 @@ impl<'a> Run<'a> {
             let Data::F(x) = &store.data else { continue };
             for p in 0..at.acc.parts {
                 let (mut bad, mut seen) = (None, 0);
-                runs(&at.acc.free, at.base(store, p), &mut |st, step, n| {
+                runs(&at.acc.free, base(at, store, p), &mut |st, step, n| {
                     let found = if step == 1 {
                         poison_f(&x[st as usize..st as usize + n]).err()
                     } else {
@@ -289,7 +164,7 @@ impl<'a> Run<'a> {
         let mut dst = std::mem::take(&mut self.stores[d.acc.slot].data);
         let rows = if op.name("perf_mode") == Some("double_row") { 2 } else { 1 };
         if let Data::F(out) = &mut dst {
-            let base = d.base(&self.stores[d.acc.slot], 0);
+            let base = base(&d, &self.stores[d.acc.slot], 0);
             let stride = self.stores[d.acc.slot].row;
             let (m, n) = (d.acc.parts, d.acc.n);
             let [sa, sb] = &mut self.scratch;
@@ -345,7 +220,7 @@ impl<'a> Run<'a> {
         {
             let store = &self.stores[d.acc.slot];
             for p in 0..d.acc.parts {
-                let base = d.base(store, p);
+                let base = base(d, store, p);
                 runs(&d.acc.free, base, &mut |s, step, n| {
                     let range = &store.state;
                     if step == 1 {
@@ -369,6 +244,15 @@ impl<'a> Run<'a> {
             }
         }
         let [unwritten, other, matmul] = seen;
+        if other > 0 && flag.is_none() && matmul == 0 {
+            // The first product of a group overwrites, whatever wrote there before. Mostly a forgotten group.
+            if self.warnings.len() < self.options.max_warnings {
+                let m = format!("overwrites {other} locations that another instruction wrote last; accumulate=False says so");
+                let w = self.at_fault(op, "accumulate", "dst", m);
+                self.warnings.push(w.to_string());
+            }
+            return Ok(false);
+        }
         if other > 0 {
             let m = format!("accumulates on {other} locations that another instruction wrote last; accumulate=False starts a group");
             return Err(self.at_fault(op, "accumulate", "dst", m));
@@ -419,7 +303,7 @@ impl<'a> Run<'a> {
             [(1, n)] if n == store.row => dims = vec![(1, n * at.acc.parts)],
             _ => dims.extend(&at.acc.free),
         }
-        Walk::new(&dims, at.base(store, 0))
+        Walk::new(&dims, base(at, store, 0))
     }
 
     fn dma_copy(&mut self, op: &Op) -> Result<(), Fault> {
@@ -519,19 +403,19 @@ impl<'a> Run<'a> {
 fn matrix<'b>(store: &'b Store, at: &At, half: usize, rows: usize, scratch: &'b mut Vec<f32>) -> Option<ArrayView2<'b, f32>> {
     let Data::F(v) = &store.data else { return None };
     let (k, cols) = (at.acc.parts, at.acc.n / rows);
-    let base = at.base(store, 0) as usize;
+    let first = base(at, store, 0) as usize;
     if let ([(step, _)], 1) = (&at.acc.free[..], rows)
         && *step >= 1
     {
         let step = *step as usize;
-        let end = base + (k - 1) * store.row + (cols - 1) * step + 1;
-        return ArrayView2::from_shape((k, cols).strides((store.row, step)), &v[base..end]).ok();
+        let end = first + (k - 1) * store.row + (cols - 1) * step + 1;
+        return ArrayView2::from_shape((k, cols).strides((store.row, step)), &v[first..end]).ok();
     }
     scratch.clear();
     let mut row = vec![];
     for p in 0..k {
         row.clear();
-        runs(&at.acc.free, at.base(store, p), &mut |s, step, n| {
+        runs(&at.acc.free, base(at, store, p), &mut |s, step, n| {
             if step == 1 {
                 row.extend_from_slice(&v[s as usize..s as usize + n]);
             } else {

@@ -3,6 +3,7 @@
 use super::*;
 use tahoma_core::DType::*;
 use tahoma_machine::trn2::parse::parse;
+use tahoma_machine::trn2::time;
 
 /// A kernel with inputs x, z f32[128, 512] and b bf16[128, 512] loaded to tiles xt, zt, bt, and these lines.
 fn kernel(body: &str) -> String {
@@ -131,7 +132,10 @@ fn tensor_engine() {
     let to = "dst=p[:, 0, :], stationary=bt[:, 0:128], moving=bt";
     breaks("accumulate", &mm(&format!("nisa.nc_matmul({to}, accumulate=True)")));
     breaks("accumulate", &mm(&format!("nisa.memset(dst=p, value=0.0)\nnisa.nc_matmul({to}, accumulate=True)")));
-    breaks("accumulate", &mm(&format!("nisa.nc_matmul({to})\nnisa.memset(dst=p, value=0.0)\nnisa.nc_matmul({to})")));
+    // The first product of a group overwrites, whatever wrote there; it is told.
+    let after = outcome(&mm(&format!("nisa.memset(dst=p, value=0.0)\nnisa.nc_matmul({to})"))).unwrap_or_else(|f| panic!("{f}"));
+    assert!(after.warnings.len() == 1 && after.warnings[0].contains("accumulate=False says so"), "{:?}", after.warnings);
+    breaks("accumulate", &mm(&format!("nisa.nc_matmul({to})\nnisa.memset(dst=p[:, 0, 0:9], value=0.0)\nnisa.nc_matmul({to})")));
     runs(&mm(&format!("nisa.nc_matmul({to}, accumulate=False)\nnisa.nc_matmul({to}, accumulate=True)\nnisa.nc_matmul({to})")));
     runs(&mm(&format!("nisa.memset(dst=p, value=0.0)\nnisa.nc_matmul({to}, accumulate=False)")));
     // Transposes.
@@ -160,6 +164,16 @@ fn vector_scalar_and_gpsimd() {
     runs("nisa.tensor_scalar(dst=xt, data=zt, op0=nl.rsqrt, operand0=0.0)");
     breaks("alu-group", "nisa.tensor_tensor(dst=xt, data1=xt, data2=zt, op=nl.relu)");
     breaks("dtype", "nisa.tensor_tensor(dst=xt, data1=xt, data2=zt, op=nl.bitwise_and)");
+    // Of trn3, or of no machine.
+    for op in ["square", "relu"] {
+        breaks("alu-group", &format!("nisa.tensor_scalar(dst=xt, data=xt, op0=nl.{op}, operand0=0.0)"));
+    }
+    let of_trn3 = parse(&kernel("nisa.tensor_tensor(dst=xt, data1=xt, data2=zt, op=nl.abs_max)"));
+    assert!(of_trn3.is_err_and(|e| e.to_string().contains("nl.abs_max is not an ALU operator of trn2")));
+    // What takes one operand gets no second.
+    breaks("operand", "nisa.tensor_scalar(dst=xt, data=xt, op0=nl.abs, operand0=2.0)");
+    breaks("operand", "nisa.tensor_scalar(dst=xt, data=xt, op0=nl.add, operand0=2.0, op1=nl.abs, operand1=2.0)");
+    runs("nisa.tensor_scalar(dst=xt, data=xt, op0=nl.add, operand0=2.0, op1=nl.abs, operand1=0.0)");
     let ints = tile("u", "(128, 512)", "int32", "sbuf") + "nisa.memset(dst=u, value=3)\n";
     breaks("alu-group", &(ints.clone() + "nisa.tensor_scalar(dst=u, data=u, op0=nl.bitwise_and, operand0=1, op1=nl.add, operand1=1)"));
     breaks("alu-group", "nisa.scalar_tensor_tensor(dst=xt, data=xt, op0=nl.bitwise_and, operand0=1.0, op1=nl.add, operand1=zt)");
@@ -246,6 +260,7 @@ fn dma() {
     breaks("dtype", "nisa.dma_transpose(dst=bt[:, 0:128], src=x[:, 0:128])");
     breaks("shape", "nisa.dma_transpose(dst=xt[:, 0:64], src=x[:, 0:128])");
     breaks("dma-transpose", "nisa.dma_transpose(dst=xt[:, 0:128], src=x[:, 0:128], axes=(0, 1))");
+    breaks("dge-mode", "nisa.dma_transpose(dst=xt[:, 0:128], src=x[:, 0:128], dge_mode=nisa.dge_mode.swdge)");
     breaks(
         "dge-mode",
         &(tile("i", "(128, 1)", "int32", "sbuf")
@@ -269,7 +284,7 @@ fn inputs_outputs_and_ranges() {
     let x = HbmTensor::from_f32(F32, &[128, 512], &vec![0.0; 128 * 512]);
     assert_eq!(simulate(&p, &[x.clone(), x.clone(), x], &Options::default()).unwrap_err().rule, "input");
     let p = parse(&kernel("pass").replace("return out", "return x")).unwrap();
-    assert_eq!(estimate(&p).unwrap_err().rule, "output-buffer");
+    assert_eq!(time(&p, &TRN2).unwrap_err().rule, "output-buffer");
     let o = outcome("nisa.activation(dst=xt, op=nl.sin, data=zt, scale=18.0)").unwrap();
     assert!(o.warnings[0].contains("sin of 9.0 is outside"), "{:?}", o.warnings);
     assert!(outcome("nisa.activation(dst=xt, op=nl.sin, data=zt)").unwrap().warnings.is_empty());
@@ -289,7 +304,7 @@ fn memory_that_is_short_serialises_a_loop() {
             "[[512, 128], [0, 46], [1, 512]], offset=0)[0:1])",
             "[[0, 128], [1, 24000]], offset=0))\n    nisa.activation(dst=t, op=nl.copy, data=t)",
         );
-        estimate(&parse(&kernel(&body)).unwrap()).unwrap_or_else(|e| panic!("{e}")).total_ns
+        tahoma_machine::trn2::time(&parse(&kernel(&body)).unwrap(), &TRN2).unwrap_or_else(|e| panic!("{e}")).total_ns
     };
     let hog = tile("hog", "(128, 30000)", "float32", "sbuf") + "nisa.memset(dst=hog, value=0.0)\n";
     let keep = |e: &str| e.to_string();
@@ -297,7 +312,7 @@ fn memory_that_is_short_serialises_a_loop() {
         // The hog is read after the loop, so it stays live.
         let body = hog.clone()
             + "for i in range(8):\n    t = nl.ndarray((128, 24000), dtype=nl.bfloat16, buffer=nl.sbuf)\n    nisa.dma_copy(dst=t, src=b.ap(pattern=[[0, 128], [1, 24000]], offset=0))\n    nisa.activation(dst=t, op=nl.copy, data=t)\nnisa.tensor_copy(dst=xt, src=hog[:, 0:512])";
-        estimate(&parse(&kernel(&keep(&body))).unwrap()).unwrap_or_else(|e| panic!("{e}")).total_ns
+        tahoma_machine::trn2::time(&parse(&kernel(&keep(&body))).unwrap(), &TRN2).unwrap_or_else(|e| panic!("{e}")).total_ns
     });
     assert!(tight > 1.3 * roomy, "{tight} and {roomy}");
 }

@@ -4,6 +4,7 @@ use super::*;
 use std::time::Instant;
 use tahoma_core::DType::*;
 use tahoma_machine::trn2::parse::parse;
+use tahoma_machine::trn2::{Engine, time};
 
 pub(super) fn noise(n: usize, seed: u32) -> Vec<f32> {
     let mut s = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
@@ -283,6 +284,15 @@ fn square(kind: usize) -> String {
                     .replace(":512*n + 512])\n            nisa", ":512*n + 512], accumulate=k > 0)\n            nisa")
             );
         }
+        // Two accumulators, and the left operand comes by rows: the DMA turns it.
+        4 => {
+            let two = square(1);
+            let body = &two[two.find("    bs =").unwrap()..two.find("    return").unwrap()];
+            s += &body.replace(
+                "nisa.dma_copy(dst=at[:, k, :], src=a[128*k:128*k + 128, 128*m:128*m + 128])",
+                "nisa.dma_transpose(dst=at[:, k, :], src=a[128*m:128*m + 128, 128*k:128*k + 128])",
+            );
+        }
         // As they arrive, rows of both operands update eight accumulators at once: four columns times two row tiles.
         _ => {
             s += "    bs = nl.ndarray((128, 16, 2048), dtype=nl.bfloat16, buffer=nl.sbuf)
@@ -317,26 +327,33 @@ fn square(kind: usize) -> String {
     s + "    return out\n"
 }
 
+/// The ladder of awslabs/nki-autotune (kernel_library/README.md, June 2026): one physical core, 2048³ in bf16, measured on hardware.
 #[test]
-fn calibration_against_published_figures() {
+fn calibration_against_measured_products() {
     let m = &TRN2;
-    let mut times = vec![];
-    for (step, kind) in [0, 3, 1, 2].into_iter().enumerate() {
-        let t = estimate(&parse(&square(kind)).unwrap()).unwrap_or_else(|e| panic!("{e}"));
+    // Program, measured microseconds, how near the clock must be. The first waits for memory in each step.
+    for (what, kind, measured_us, near) in [
+        ("loads in the inner loop", 0, 1365.0, 0.25),
+        ("loads hoisted, one accumulator bank", 3, 366.0, 0.1),
+        ("loads hoisted, two banks", 1, 263.0, 0.1),
+        ("operands as they arrive (their k in two parts)", 2, 240.0, 0.1),
+        ("left operand turned by dma_transpose", 4, 244.0, 0.1),
+    ] {
+        let t = time(&parse(&square(kind)).unwrap(), &TRN2).unwrap_or_else(|e| panic!("{e}"));
+        let us = t.total_ns / 1e3;
         println!(
-            "2048^3 bf16, step {step}: {:.1} us, {:.1} % of peak, DMA busy {:.0} %, SBUF peak {} B",
-            t.total_ns / 1e3,
+            "2048^3 bf16, {what}: {us:.1} us, measured {measured_us}, {:+.1} %; {:.1} % of peak, DMA busy {:.0} %",
+            100.0 * (us / measured_us - 1.0),
             100.0 * t.utilisation(m),
-            100.0 * t.share(Engine::Dma, m),
-            t.peak_sbuf_bytes
+            100.0 * t.share(Engine::Dma, m)
         );
         assert_eq!(t.instructions["nc_matmul"], 1024);
-        times.push(t.total_ns);
+        assert!((us / measured_us - 1.0).abs() < near, "{what}: {us} us, measured {measured_us}");
     }
-    assert!(times.windows(2).all(|w| w[0] > w[1]), "the ladder is in order: {times:?}");
-    // Published: 240 us for the best hand-written kernel.
-    assert!((times[3] / 240e3 - 1.0).abs() < 0.05, "{}", times[3]);
+}
 
+#[test]
+fn calibration_of_one_dma() {
     let dma = HEAD.to_string()
         + "def d(x):
     # x: bfloat16[8, 2048]
@@ -349,7 +366,7 @@ fn calibration_against_published_figures() {
         "t = nl.ndarray((8, 2048), dtype=nl.bfloat16, buffer=nl.sbuf)\n    nisa.dma_copy(dst=t, src=x)\n    nisa.dma_copy(dst=out, src=t)",
     ))
     .unwrap();
-    let t = estimate(&one).unwrap();
+    let t = time(&one, &TRN2).unwrap();
     let work = t.engines[&Engine::Dma].busy_ns / 2.0;
     println!("32 KiB on one DMA engine: {work:.0} ns, published 1416");
     assert!((work / 1416.0 - 1.0).abs() < 0.02);
@@ -388,7 +405,7 @@ fn calibration_of_the_decode_projection() {
                 8 * half,
                 8 * 128 * half
             );
-        let t = estimate(&parse(&text).unwrap()).unwrap_or_else(|e| panic!("{e}"));
+        let t = time(&parse(&text).unwrap(), &TRN2).unwrap_or_else(|e| panic!("{e}"));
         let us = (t.total_ns + TRN2.launch_ns) / 1e3;
         println!("decode projection H{h} I{i}: {us:.1} us, published {published_us}, {:+.0} %", 100.0 * (us / published_us - 1.0));
         assert!((us / published_us - 1.0).abs() < 0.15);
@@ -457,9 +474,11 @@ fn speed_of_the_simulator() {
     return out
 ";
     let p = parse(&text).unwrap();
-    for functional in [true, false] {
-        let start = Instant::now();
-        simulate(&p, &[], &Options { functional, ..Options::default() }).unwrap_or_else(|e| panic!("{e}"));
-        println!("small instructions, functional {functional}: {:.2} us each", start.elapsed().as_secs_f64() / 40000.0 * 1e6);
-    }
+    let each = |start: Instant| start.elapsed().as_secs_f64() / 40000.0 * 1e6;
+    let start = Instant::now();
+    simulate(&p, &[], &Options::default()).unwrap_or_else(|e| panic!("{e}"));
+    println!("small instructions, values and time: {:.2} us each", each(start));
+    let start = Instant::now();
+    time(&p, &TRN2).unwrap_or_else(|e| panic!("{e}"));
+    println!("small instructions, time: {:.2} us each", each(start));
 }

@@ -8,6 +8,7 @@ use super::isa::*;
 use super::parse::{Arg, At, Func, Res, Stmt};
 use super::regs::{self, Allocation, Class as RegClass};
 use std::collections::HashMap;
+use tahoma_machine::gpu;
 
 /// Generic addresses of the windows of the other spaces.
 pub(super) const SHARED_WINDOW: u64 = 1 << 40;
@@ -25,12 +26,23 @@ pub(super) enum Place {
     Global(usize),
 }
 
+/// What an instruction keeps busy, and the registers that it writes and reads ([`Decoder::places`]).
+#[derive(Debug, Default, Clone)]
+pub(super) struct Use {
+    /// `None`: our own bookkeeping.
+    pub unit: Option<gpu::Unit>,
+    pub written: Box<[u32]>,
+    pub read: Box<[u32]>,
+}
+
 /// A decoded kernel body.
 #[derive(Debug, Default)]
 pub(super) struct Code {
     pub insts: Vec<Inst>,
     /// Source line of each instruction.
     pub lines: Vec<u32>,
+    /// What each instruction keeps busy and waits for.
+    pub uses: Vec<Use>,
     pub n32: usize,
     pub n64: usize,
     pub np: usize,
@@ -245,6 +257,7 @@ pub(super) fn decode(f: &Func, symbols: &HashMap<String, Place>) -> Res<Code> {
         }
         let first = d.code.insts.len();
         d.check_written(&uses);
+        let checks = d.code.insts.len();
         d.statement(base, &mut mods, &s.args).map_err(|e| match e.1.strip_prefix('\u{1}') {
             Some(why) => unsupported(s, why),
             None => At(s.line, format!("{} in '{}'", e.1, s.mnemonic)),
@@ -252,6 +265,12 @@ pub(super) fn decode(f: &Func, symbols: &HashMap<String, Place>) -> Res<Code> {
         if !mods.items.is_empty() {
             let rest = mods.items.join("', '.");
             return Err(unsupported(s, &format!("modifier '.{rest}'")));
+        }
+        d.code.uses.resize(d.code.insts.len(), Use::default());
+        if d.code.insts.len() > checks {
+            let guard = s.guard.iter().map(|(_, p)| p.as_str());
+            let (written, read) = (d.places(defs.iter().copied()), d.places(uses.iter().copied().chain(guard)));
+            d.code.uses[d.code.insts.len() - 1] = Use { unit: Some(gpu::of(&s.mnemonic)), written, read };
         }
         for r in defs {
             if let Some(w) = d.alloc.regs.get(r).and_then(|r| r.written) {
@@ -266,6 +285,7 @@ pub(super) fn decode(f: &Func, symbols: &HashMap<String, Place>) -> Res<Code> {
     // Falling off the end is an exit.
     at.push(d.code.insts.len() as u32);
     d.push(Op::Exit, Class::Control);
+    d.code.uses.resize(d.code.insts.len(), Use::default());
     d.code.lines.push(f.stmts.last().map_or(f.line, |s| s.line));
     for i in &mut d.code.insts {
         match &mut i.op {
@@ -283,6 +303,17 @@ pub(super) fn no<T>(why: &str) -> Res<T> {
 }
 
 impl Decoder<'_> {
+    /// Registers in one numbering: predicates, 32 bits, 64 bits.
+    fn places<'b>(&self, names: impl Iterator<Item = &'b str>) -> Box<[u32]> {
+        let (np, n32) = (self.alloc.np, self.alloc.n32);
+        let place = |r: &regs::Reg| match r.class {
+            regs::Class::Pred => r.at,
+            regs::Class::R32 => np + r.at,
+            regs::Class::R64 => np + n32 + r.at,
+        };
+        names.filter_map(|n| self.alloc.regs.get(n).map(place)).collect()
+    }
+
     pub(super) fn push(&mut self, op: Op, class: Class) {
         self.code.insts.push(Inst { guard: 0, guard_flip: 0, class, op });
     }

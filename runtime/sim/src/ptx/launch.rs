@@ -5,9 +5,11 @@
 use super::fault::{Fault, What};
 use super::isa::{Class, Const, Special};
 use super::memory::{Checks, Memory};
+use super::profile::Profile;
 use super::shared::Shared;
 use super::warp::{LaneFault, Machine, State, Stop, Warp};
 use super::{Kernel, Module};
+use tahoma_machine::gpu::Counts;
 
 /// A kernel argument; its size must be the parameter's.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,16 +46,18 @@ pub struct Options {
     pub uninitialised: bool,
     /// Warp instructions after which the launch is a runaway.
     pub budget: u64,
+    /// Count what a GPU would spend time on ([`Stats::counts`]).
+    pub profile: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { races: true, uninitialised: true, budget: 20_000_000_000 }
+        Self { races: true, uninitialised: true, budget: 20_000_000_000, profile: false }
     }
 }
 
 /// What a launch did, in warp instructions unless said otherwise.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Blocks run.
     pub blocks: u64,
@@ -81,6 +85,8 @@ pub struct Stats {
     pub shared_load_bytes: u64,
     /// Bytes that threads stored to shared memory.
     pub shared_store_bytes: u64,
+    /// With [`Options::profile`]: what the clock of a chip asks for.
+    pub counts: Counts,
 }
 
 impl Stats {
@@ -170,6 +176,7 @@ pub fn launch(
         tracked,
         hints: vec![u32::MAX; k.code.insts.len()],
         stats: Stats::default(),
+        profile: opts.profile.then(|| Box::new(Profile::new(warps, &k.code))),
         mem,
     };
     let mut team: Vec<Warp> = (0..warps)
@@ -208,6 +215,9 @@ pub fn launch(
             Fault { kernel: k.name.clone(), file: module.file.clone(), line, text: module.text(line), block: at, thread, what: f.what }
         })?;
         machine.stats.blocks += 1;
+        if let Some(p) = &mut machine.profile {
+            p.end_block();
+        }
         for (i, limit) in at.iter_mut().zip(grid) {
             *i += 1;
             if *i < limit {
@@ -215,6 +225,9 @@ pub fn launch(
             }
             *i = 0;
         }
+    }
+    if let Some(p) = machine.profile {
+        machine.stats.counts = p.counts();
     }
     Ok(machine.stats)
 }

@@ -58,6 +58,7 @@ mod launch;
 mod memory;
 mod mma;
 mod parse;
+mod profile;
 mod regs;
 mod shared;
 mod warp;

@@ -15,6 +15,7 @@ use super::fault::What;
 use super::float as fl;
 use super::isa::{Class, Mode, Op, R, ShflMode, Ty, VoteMode};
 use super::memory::{Checks, Memory};
+use super::profile::Profile;
 use super::shared::Shared;
 use super::{Stats, int, mma};
 
@@ -91,6 +92,7 @@ pub(super) struct Machine<'a> {
     /// Per instruction, the buffer it last touched.
     pub hints: Vec<u32>,
     pub stats: Stats,
+    pub profile: Option<Box<Profile>>,
 }
 
 impl Warp {
@@ -197,6 +199,10 @@ impl Warp {
 impl Machine<'_> {
     /// Runs the warp until it exits, waits at a barrier, or `quantum` instructions are done.
     pub(super) fn run(&mut self, w: &mut Warp, quantum: u64) -> Result<Stop, LaneFault> {
+        if self.profile.is_some() { self.run_as::<true>(w, quantum) } else { self.run_as::<false>(w, quantum) }
+    }
+
+    fn run_as<const PROFILED: bool>(&mut self, w: &mut Warp, quantum: u64) -> Result<Stop, LaneFault> {
         let code = self.code;
         let mut left = quantum;
         let mut alu = 0u64;
@@ -208,6 +214,9 @@ impl Machine<'_> {
             let pc = w.pc as usize;
             let inst = &code.insts[pc];
             let m = w.mask & (w.regs.p[inst.guard as usize] ^ inst.guard_flip);
+            if PROFILED && let Some(p) = &mut self.profile {
+                p.note(w, &inst.op, &code.uses[pc], m);
+            }
             match inst.class {
                 Class::Alu => alu += 1,
                 c => self.stats.count(c),

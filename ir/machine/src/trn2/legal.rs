@@ -1,11 +1,11 @@
 //! What the machine accepts, as far as shapes, types, buffers and operators decide it. Positions (bounds, start partitions, PSUM banks)
 //! depend on loop variables and are checked while running.
 
-use super::load::{Acc, Arg, Op, Slot};
+use super::isa::{Role, Types};
+use super::ops::{AluDef, Group};
+use super::resolve::{Acc, Arg, Op, Slot};
+use super::{Engine, Machine, Mem};
 use tahoma_core::DType;
-use tahoma_machine::trn2::isa::{Role, Types};
-use tahoma_machine::trn2::ops::{AluDef, Group};
-use tahoma_machine::trn2::{Engine, Machine, Mem};
 
 /// Rule, operand, limit and value.
 type Breach = (&'static str, &'static str, String);
@@ -20,7 +20,7 @@ fn is_32bit_int(d: DType) -> bool {
 }
 
 /// The engine that runs an instruction: the one it names, or the one its operands force, or the table's first.
-pub(crate) fn engine(op: &Op) -> Result<Engine> {
+pub fn engine(op: &Op) -> Result<Engine> {
     let def = op.def;
     if def.engines[0] == Engine::Dma {
         let named = op.name("engine").unwrap_or("unknown");
@@ -42,7 +42,8 @@ pub(crate) fn engine(op: &Op) -> Result<Engine> {
     }
     Ok(match def.name {
         "tensor_tensor" => {
-            let ints = op.tiles().any(|(_, a, _)| is_32bit_int(a.dtype));
+            // Integers go to GpSimd only if all are 32 bits wide and none is in PSUM, which it does not reach.
+            let ints = op.tiles().all(|(_, a, _)| is_32bit_int(a.dtype) && a.mem != Mem::Psum);
             let bits = op.alu("op").is_some_and(|a| a.group == Group::Bit);
             let power = op.alu("op").is_some_and(|a| a.name == "power");
             if power || (ints && !bits) { Engine::GpSimd } else { Engine::Vector }
@@ -57,7 +58,7 @@ pub(crate) fn engine(op: &Op) -> Result<Engine> {
 }
 
 /// All shape rules of one instruction.
-pub(crate) fn check(op: &Op, slots: &[Slot], m: &Machine) -> Result<()> {
+pub fn check(op: &Op, slots: &[Slot], m: &Machine) -> Result<()> {
     for (d, a) in op.def.operands.iter().zip(&op.args) {
         match a {
             Some(Arg::Acc(a)) => tile(op, d.name, &d.role, a, slots)?,
@@ -206,7 +207,7 @@ fn need<'a>(op: &'a Op, name: &'static str) -> Result<&'a Acc> {
 fn need_alu(op: &Op, name: &'static str) -> Result<&'static AluDef> {
     match op.alu(name) {
         Some(f) => Ok(f),
-        None if name == "cmp_op" => tahoma_machine::trn2::ops::alu_op("equal").ok_or(("operand", name, String::new())),
+        None if name == "cmp_op" => super::ops::alu_op("equal").ok_or(("operand", name, String::new())),
         None => fail("operand", name, "an ALU operator must be given"),
     }
 }
@@ -475,6 +476,20 @@ fn tensor_scalar(op: &Op) -> Result<()> {
     {
         return fail("alu-group", "op1", format!("both operators are bit operators or neither; got {} and {}", f0.name, f1.name));
     }
+    // Release notes of NKI 0.4.0.
+    if matches!(f0.name, "square" | "relu") {
+        return fail("alu-group", "op0", format!("{} is of trn3 here; activation has it", f0.name));
+    }
+    for (f, operand) in [(Some(f0), "operand0"), (f1, "operand1")] {
+        let given = match op.arg(operand) {
+            None => false,
+            Some(Arg::Num(x)) => *x != 0.0,
+            Some(_) => true,
+        };
+        if let Some(f) = f.filter(|f| f.group == Group::Unary && given) {
+            return fail("operand", operand, format!("{} takes one operand: this one is 0", f.name));
+        }
+    }
     bit_types(op, f0, &["dst", "data"])?;
     if f0.group == Group::Bit
         && let Some(name) = ["operand0", "operand1"].into_iter().find(|n| matches!(op.arg(n), Some(Arg::Acc(_))))
@@ -502,7 +517,7 @@ fn tensor_scalar(op: &Op) -> Result<()> {
 }
 
 /// Extents of `data` and how many elements each result takes.
-pub(crate) fn reduced(op: &Op) -> Result<usize> {
+pub fn reduced(op: &Op) -> Result<usize> {
     let s = need(op, "data")?;
     let Some(Arg::Ints(axis)) = op.arg("axis") else { return fail("operand", "axis", "an axis or a tuple of axes") };
     let rank = s.dims.len() as i64;
@@ -598,6 +613,9 @@ fn dma_transpose(op: &Op) -> Result<()> {
     if s.rows.is_some() {
         return fail("indirect", "src", "indirect transposes are not supported here");
     }
+    if !matches!(op.name("dge_mode"), None | Some("unknown" | "hwdge")) {
+        return fail("dge-mode", "dge_mode", "a direct transpose takes unknown or hwdge");
+    }
     if op.name("dge_mode") == Some("hwdge") {
         let ok = if s.dims.len() == 2 {
             s.dims[0] == 16
@@ -616,7 +634,7 @@ fn dma_transpose(op: &Op) -> Result<()> {
 }
 
 /// The permutation, with its default: all axes but the inner ones reversed.
-pub(crate) fn axes(op: &Op) -> Vec<i64> {
+pub fn axes(op: &Op) -> Vec<i64> {
     match op.arg("axes") {
         Some(Arg::Ints(v)) => v.clone(),
         _ => match op.acc("src").map_or(0, |s| s.dims.len()) {

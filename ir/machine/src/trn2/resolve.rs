@@ -1,85 +1,84 @@
 //! From a [`Program`] to what runs fast: names become slots, affine offsets become vectors of factors, views become patterns, last
 //! uses become frees, and each instruction gets its engine and its time. Shape rules that no loop variable can change are checked here.
 
-use super::{Fault, legal, time};
+use super::isa::{Role, Types};
+use super::ops::{ActDef, AluDef, activation, alu_op};
+use super::program::{Access, Affine, Instr, Mem, Program, Stmt, Sub, Value, View};
+use super::{Engine, Fault, InstrDef, Machine, clock, legal};
 use std::collections::HashMap;
 use tahoma_core::DType;
-use tahoma_machine::trn2::isa::{Role, Types};
-use tahoma_machine::trn2::ops::{ActDef, AluDef, activation, alu_op};
-use tahoma_machine::trn2::program::{Access, Affine, Instr, Mem, Program, Stmt, Sub, Value, View};
-use tahoma_machine::trn2::{Engine, InstrDef, Machine};
 
 /// `c + Σ factor · vars[i]`
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Lin {
-    pub(crate) c: i64,
-    pub(crate) terms: Vec<(usize, i64)>,
+pub struct Lin {
+    pub c: i64,
+    pub terms: Vec<(usize, i64)>,
 }
 
 impl Lin {
-    pub(crate) fn at(&self, vars: &[i64]) -> i64 {
+    pub fn at(&self, vars: &[i64]) -> i64 {
         self.terms.iter().fold(self.c, |s, &(v, k)| s + k * vars[v])
     }
 }
 
 /// A tensor of the kernel; tiles in loops reuse theirs.
 #[derive(Clone, Debug)]
-pub(crate) struct Slot {
-    pub(crate) name: String,
-    pub(crate) dtype: DType,
-    pub(crate) shape: Vec<usize>,
-    pub(crate) mem: Mem,
-    pub(crate) is_param: bool,
-    pub(crate) line: u32,
+pub struct Slot {
+    pub name: String,
+    pub dtype: DType,
+    pub shape: Vec<usize>,
+    pub mem: Mem,
+    pub is_param: bool,
+    pub line: u32,
 }
 
 impl Slot {
-    pub(crate) fn parts(&self) -> usize {
+    pub fn parts(&self) -> usize {
         if self.mem.is_hbm() { 1 } else { self.shape.first().copied().unwrap_or(1) }
     }
     /// Elements per partition; of all of an HBM tensor.
-    pub(crate) fn row(&self) -> usize {
+    pub fn row(&self) -> usize {
         self.shape.iter().skip(!self.mem.is_hbm() as usize).product()
     }
-    pub(crate) fn row_bytes(&self) -> usize {
+    pub fn row_bytes(&self) -> usize {
         self.dtype.bytes_for(self.row())
     }
 }
 
 /// An operand: where it starts and how it steps.
 #[derive(Clone, Debug)]
-pub(crate) struct Acc {
-    pub(crate) slot: usize,
-    pub(crate) mem: Mem,
-    pub(crate) dtype: DType,
+pub struct Acc {
+    pub slot: usize,
+    pub mem: Mem,
+    pub dtype: DType,
     /// First element in the tensor's row-major order.
-    pub(crate) off: Lin,
+    pub off: Lin,
     /// Partitions of a tile; 1 in HBM.
-    pub(crate) parts: usize,
+    pub parts: usize,
     /// Extents as written, partitions first for tiles.
-    pub(crate) dims: Vec<usize>,
+    pub dims: Vec<usize>,
     /// `(step, count)` of the free dimensions (HBM: of all but a gathered one), merged where contiguous, outermost first, never empty.
-    pub(crate) free: Vec<(i64, usize)>,
+    pub free: Vec<(i64, usize)>,
     /// Elements per partition.
-    pub(crate) n: usize,
+    pub n: usize,
     /// Least and greatest offset the free pattern reaches from its start.
-    pub(crate) reach: (i64, i64),
+    pub reach: (i64, i64),
     /// Per subscript: start, distance to the last index, extent.
-    pub(crate) checks: Vec<(Lin, i64, usize)>,
+    pub checks: Vec<(Lin, i64, usize)>,
     /// Gathered rows: step per index value, and the index tile.
-    pub(crate) rows: Option<(i64, Box<Acc>)>,
+    pub rows: Option<(i64, Box<Acc>)>,
 }
 
 impl Acc {
-    pub(crate) fn contiguous(&self) -> bool {
+    pub fn contiguous(&self) -> bool {
         self.free.last().is_some_and(|d| d.0 == 1 || d.1 == 1)
     }
     /// Elements over all partitions, or gathered rows.
-    pub(crate) fn total(&self) -> usize {
+    pub fn total(&self) -> usize {
         self.n * self.parts * self.rows.as_ref().map_or(1, |r| r.1.parts)
     }
     /// Elements in one contiguous run.
-    pub(crate) fn run(&self) -> usize {
+    pub fn run(&self) -> usize {
         match self.free.last() {
             Some(&(1, n)) => n,
             _ => 1,
@@ -88,7 +87,7 @@ impl Acc {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Arg {
+pub enum Arg {
     Acc(Acc),
     Num(f64),
     Int(Lin),
@@ -103,41 +102,41 @@ pub(crate) enum Arg {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Op {
-    pub(crate) def: &'static InstrDef,
-    pub(crate) line: u32,
-    pub(crate) args: Vec<Option<Arg>>,
-    pub(crate) engine: Engine,
-    pub(crate) cost: time::Cost,
+pub struct Op {
+    pub def: &'static InstrDef,
+    pub line: u32,
+    pub args: Vec<Option<Arg>>,
+    pub engine: Engine,
+    pub cost: clock::Cost,
 }
 
 impl Op {
-    pub(crate) fn arg(&self, name: &str) -> Option<&Arg> {
+    pub fn arg(&self, name: &str) -> Option<&Arg> {
         self.args[self.def.operand(name)?].as_ref()
     }
-    pub(crate) fn acc(&self, name: &str) -> Option<&Acc> {
+    pub fn acc(&self, name: &str) -> Option<&Acc> {
         match self.arg(name) {
             Some(Arg::Acc(a)) => Some(a),
             _ => None,
         }
     }
-    pub(crate) fn alu(&self, name: &str) -> Option<&'static AluDef> {
+    pub fn alu(&self, name: &str) -> Option<&'static AluDef> {
         match self.arg(name) {
             Some(Arg::Alu(a)) => Some(a),
             _ => None,
         }
     }
-    pub(crate) fn flag(&self, name: &str) -> bool {
+    pub fn flag(&self, name: &str) -> bool {
         matches!(self.arg(name), Some(Arg::Bool(true)))
     }
-    pub(crate) fn name(&self, name: &str) -> Option<&str> {
+    pub fn name(&self, name: &str) -> Option<&str> {
         match self.arg(name) {
             Some(Arg::Name(n)) => Some(n),
             _ => None,
         }
     }
     /// Tile operands with their keywords and whether they are written.
-    pub(crate) fn tiles(&self) -> impl Iterator<Item = (&'static str, &Acc, bool)> {
+    pub fn tiles(&self) -> impl Iterator<Item = (&'static str, &Acc, bool)> {
         self.def.operands.iter().zip(&self.args).filter_map(|(d, a)| match a {
             Some(Arg::Acc(a)) => Some((d.name, a, d.role.writes())),
             _ => None,
@@ -146,7 +145,7 @@ impl Op {
 }
 
 #[derive(Debug)]
-pub(crate) enum Node {
+pub enum Node {
     Alloc(usize),
     Free(usize),
     For { var: usize, count: usize, body: Vec<Node> },
@@ -154,16 +153,16 @@ pub(crate) enum Node {
 }
 
 #[derive(Debug)]
-pub(crate) struct Loaded<'a> {
-    pub(crate) kernel: &'a str,
-    pub(crate) slots: Vec<Slot>,
-    pub(crate) params: usize,
-    pub(crate) vars: usize,
-    pub(crate) body: Vec<Node>,
-    pub(crate) returns: Vec<usize>,
+pub struct Resolved<'a> {
+    pub kernel: &'a str,
+    pub slots: Vec<Slot>,
+    pub params: usize,
+    pub vars: usize,
+    pub body: Vec<Node>,
+    pub returns: Vec<usize>,
 }
 
-struct Loader<'a> {
+struct Resolver<'a> {
     program: &'a Program,
     machine: &'static Machine,
     slots: Vec<Slot>,
@@ -172,8 +171,8 @@ struct Loader<'a> {
     open: HashMap<String, usize>,
 }
 
-pub(crate) fn load<'a>(program: &'a Program, machine: &'static Machine) -> Result<Loaded<'a>, Fault> {
-    let mut l = Loader { program, machine, slots: vec![], vars: 0, names: HashMap::new(), open: HashMap::new() };
+pub fn resolve<'a>(program: &'a Program, machine: &'static Machine) -> Result<Resolved<'a>, Fault> {
+    let mut l = Resolver { program, machine, slots: vec![], vars: 0, names: HashMap::new(), open: HashMap::new() };
     for p in &program.params {
         l.declare(&p.name, p.dtype, &p.shape, Mem::SharedHbm, true, 0)?;
     }
@@ -185,10 +184,10 @@ pub(crate) fn load<'a>(program: &'a Program, machine: &'static Machine) -> Resul
             _ => return Err(l.fault("output-buffer", 0, "return", r, "outputs must be nl.ndarray tensors in nl.shared_hbm")),
         }
     }
-    Ok(Loaded { kernel: program.name.as_str(), slots: l.slots, params: program.params.len(), vars: l.vars, body, returns })
+    Ok(Resolved { kernel: program.name.as_str(), slots: l.slots, params: program.params.len(), vars: l.vars, body, returns })
 }
 
-impl Loader<'_> {
+impl Resolver<'_> {
     fn fault(&self, rule: &'static str, line: u32, instruction: &str, operand: &str, message: impl Into<String>) -> Fault {
         Fault {
             rule,
@@ -316,12 +315,12 @@ impl Loader<'_> {
                 }),
             });
         }
-        let mut op = Op { def: i.def, line: i.line.0, args, engine: i.def.engines[0], cost: time::Cost::default() };
+        let mut op = Op { def: i.def, line: i.line.0, args, engine: i.def.engines[0], cost: clock::Cost::default() };
         let fail =
             |(rule, operand, message): (&'static str, &'static str, String)| self.fault(rule, i.line.0, i.def.name, operand, message);
         op.engine = legal::engine(&op).map_err(fail)?;
         legal::check(&op, &self.slots, self.machine).map_err(fail)?;
-        op.cost = time::cost(&op, self.machine);
+        op.cost = clock::cost(&op, self.machine);
         Ok(op)
     }
 
