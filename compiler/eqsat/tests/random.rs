@@ -189,7 +189,8 @@ fn random_programs_mean_the_same_after() {
     assert!(count.kernels.iter().all(|&n| n >= 2000) && count.heavy >= 2500, "{:?} kernels, {} heavy", count.kernels, count.heavy);
     assert!(count.used.len() >= 70, "{} rules used", count.used.len());
     let [all, wide, native] = count.judged;
-    assert!(wide * 10 >= all * 9 && native * 10 >= all * 7, "of {all} elements {wide} and {native} have a bound");
+    // Poles that a rounding may reach have no bound.
+    assert!(wide * 20 >= all * 17 && native * 10 >= all * 7, "of {all} elements {wide} and {native} have a bound");
 }
 
 /// A program of one input `x: dtype[3, 8]` and one output.
