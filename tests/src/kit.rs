@@ -57,8 +57,8 @@ pub struct Recipe<'a> {
     pub limit: u64,
 }
 
-fn cannot(what: &str, path: &Path, e: impl std::fmt::Display) -> Diagnostics {
-    Diagnostic::error("E0702", format!("cannot {what} {}: {e}", path.display())).into()
+fn cannot(what: &str, path: &Path, e: impl std::error::Error + Send + Sync + 'static) -> Diagnostics {
+    Diagnostic::error("E0702", format!("cannot {what} {}: {e}", path.display())).caused_by(e).into()
 }
 
 /// Makes the folder, which must not exist or be a kit, from sources in their order: what does not fit is left out and named. `say` is told
@@ -67,7 +67,7 @@ pub fn make(recipe: &Recipe, sources: &[Source], say: &dyn Fn(&str)) -> Result<K
     let out = recipe.out;
     if out.exists() {
         if !out.join(FILE).is_file() {
-            return Err(cannot("replace", out, "it is there and is no kit"));
+            return Err(Diagnostic::error("E0702", format!("cannot replace {}: it is there and is no kit", out.display())).into());
         }
         std::fs::remove_dir_all(out).map_err(|e| cannot("replace", out, e))?;
     }

@@ -41,8 +41,9 @@ pub(crate) fn run(a: Conformance) -> Exit {
         t["cases"], a.device, t["pass"], t["fail"], t["error"], t["unsupported"]
     ));
     if let Some(path) = &a.json {
-        let text = serde_json::to_string_pretty(&report).map_err(|e| Diagnostic::error("E0901", e.to_string()))?;
-        std::fs::write(path, text + "\n").map_err(|e| Diagnostic::error("E0702", format!("cannot write {}: {e}", path.display())))?;
+        let text = serde_json::to_string_pretty(&report).map_err(|e| Diagnostic::error("E0901", e.to_string()).caused_by(e))?;
+        std::fs::write(path, text + "\n")
+            .map_err(|e| Diagnostic::error("E0702", format!("cannot write {}: {e}", path.display())).caused_by(e))?;
     }
     Ok(if t["pass"] == t["cases"] { OK } else { DIFFERS })
 }

@@ -86,8 +86,8 @@ fn main() -> ExitCode {
 /// Output that did not arrive is no success; a reader that has read enough is none of our business.
 fn arrived(code: u8) -> ExitCode {
     match terminal::lost_output() {
-        Some(e) => {
-            terminal::tell(&Diagnostic::error("E0702", format!("cannot write to standard output: {e}")));
+        Some(why) => {
+            terminal::tell(&Diagnostic::error("E0702", format!("cannot write to standard output: {why}")));
             ExitCode::from(PROBLEM)
         }
         None => ExitCode::from(code),

@@ -18,7 +18,7 @@ pub(crate) fn man(a: Man) -> Exit {
     let mut all = Cli::command().disable_help_subcommand(true);
     all.build();
     if let Some(dir) = &a.output_dir {
-        let cannot = |e: std::io::Error| Diagnostic::error("E0702", format!("cannot write to {}: {e}", dir.display()));
+        let cannot = |e: std::io::Error| Diagnostic::error("E0702", format!("cannot write to {}: {e}", dir.display())).caused_by(e);
         std::fs::create_dir_all(dir).map_err(cannot)?;
         clap_mangen::generate_to(all, dir).map_err(cannot)?;
         return Ok(OK);
@@ -35,7 +35,7 @@ pub(crate) fn man(a: Man) -> Exit {
         }
     };
     let mut text = vec![];
-    clap_mangen::Man::new(page).render(&mut text).map_err(|e| Diagnostic::error("E0901", e.to_string()))?;
+    clap_mangen::Man::new(page).render(&mut text).map_err(|e| Diagnostic::error("E0901", e.to_string()).caused_by(e))?;
     print_as_is(&String::from_utf8_lossy(&text));
     Ok(OK)
 }

@@ -160,7 +160,7 @@ pub(crate) fn check_folder(dir: &Path) -> Result<(), Diagnostic> {
 
 /// Writes one .npy per output into `dir`: into a folder of its own first, so that a failure leaves nothing half written.
 pub(crate) fn write_outputs(dir: &Path, outputs: &[(String, Array)]) -> Result<Vec<(String, PathBuf)>, Diagnostic> {
-    let fail = |p: &Path, e: std::io::Error| Diagnostic::error("E0702", format!("cannot write {}: {e}", p.display()));
+    let fail = |p: &Path, e: std::io::Error| Diagnostic::error("E0702", format!("cannot write {}: {e}", p.display())).caused_by(e);
     check_folder(dir)?;
     std::fs::create_dir_all(dir).map_err(|e| fail(dir, e))?;
     let mut taken = BTreeSet::new();

@@ -112,7 +112,11 @@ fn text(r: &VerifyReport) -> String {
         );
     }
     if let Some(f) = &r.fault {
-        out += &format!("  first to differ: {} ({})\n", f.what, f.detail);
+        let what = if f.certain { "first to differ" } else { "first value that no node of the model gives" };
+        out += &format!("  {what}: {} ({})\n", f.what, f.detail);
+        if !f.certain {
+            out += "    a rewrite may make such values and be right: this is where to look first, not a proof\n";
+        }
         for n in &f.nodes {
             out += &format!("    from {n}\n");
         }

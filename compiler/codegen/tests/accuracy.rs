@@ -15,6 +15,7 @@ use tahoma_codegen::trn2;
 use tahoma_core::graph::{Builder, Program};
 use tahoma_core::kernel::KernelSpec;
 use tahoma_core::op::EvalArgs;
+use tahoma_core::random::Random;
 use tahoma_core::scalar::{Binary, Unary};
 use tahoma_core::{Attrs, DType, Tensor, TensorType, eval, form, ops};
 use tahoma_mlir::Session;
@@ -81,23 +82,18 @@ fn functions() -> Vec<Function> {
     all
 }
 
-/// A sequence without a pattern.
-fn next(seed: &mut u64) -> u64 {
-    *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-    *seed >> 32
-}
-
 /// How many arguments each measurement has, besides the edges.
 const SAMPLES: usize = 1 << 11;
 /// Of 16-bit types one number in so many.
 const STEP: usize = (1 << 16) / SAMPLES;
 
 /// Arguments of all magnitudes, then the edges. The seed tells first from second operands.
-fn arguments(d: DType, mut seed: u64) -> Vec<f64> {
+fn arguments(d: DType, seed: u64) -> Vec<f64> {
+    let mut random = Random::new(seed);
     let mut v: Vec<f64> = match d {
         DType::F32 => (0..SAMPLES)
             .map(|i| {
-                let fraction = next(&mut seed) as u32 & 0x7f_ffff;
+                let fraction = random.bits() as u32 & 0x7f_ffff;
                 // Every power of two and sign; and as often the powers from 2⁻⁸ to 2²⁷, where most of a model's numbers are.
                 let (k, half) = (i as u32 / 2, i % 2 == 1);
                 let exponent = if half { (k % 36 + 119) | ((k / 36 % 2) << 8) } else { k % 512 };
@@ -105,7 +101,7 @@ fn arguments(d: DType, mut seed: u64) -> Vec<f64> {
             })
             .collect(),
         _ => {
-            let shift = next(&mut seed) as usize % STEP;
+            let shift = random.below(STEP);
             let codes: Vec<u8> = (0..SAMPLES).flat_map(|i| ((STEP * i + (shift + i / 7) % STEP) as u16).to_le_bytes()).collect();
             Tensor::from_bytes(d, &[SAMPLES], &codes).expect("two bytes each").to_f64s()
         }
@@ -113,7 +109,7 @@ fn arguments(d: DType, mut seed: u64) -> Vec<f64> {
     // The second of a pair has another order.
     if seed & 1 == 1 {
         for i in (1..v.len()).rev() {
-            v.swap(i, next(&mut seed) as usize % (i + 1));
+            v.swap(i, random.below(i + 1));
         }
     }
     let edges = [
@@ -140,7 +136,7 @@ fn arguments(d: DType, mut seed: u64) -> Vec<f64> {
         88.8,
         -103.9,
     ];
-    let at = next(&mut seed) as usize;
+    let at = random.below(edges.len());
     v.extend((0..edges.len()).map(|i| edges[(i + if seed & 1 == 1 { at } else { 0 }) % edges.len()]));
     v
 }
@@ -279,9 +275,9 @@ fn all_cells() -> Vec<(Function, DType, Vec<Cell>)> {
             let mut x: Vec<Vec<f64>> = (0..count).map(|i| arguments(d, 11 + i as u64)).collect();
             if f.op == "pow" && f.range != "all" {
                 // Bases near 1 and exponents of their size.
-                let mut seed = 5;
-                x[0] = x[0].iter().map(|_| 2f64.powf(next(&mut seed) as f64 / 2f64.powi(28) - 8.0)).collect();
-                x[1] = x[1].iter().map(|_| next(&mut seed) as f64 / 2f64.powi(26) - 32.0).collect();
+                let mut random = Random::new(5);
+                x[0] = x[0].iter().map(|_| 2f64.powf(8.0 * random.signed())).collect();
+                x[1] = x[1].iter().map(|_| 32.0 * random.signed()).collect();
             }
             let n = x[0].len();
             let inputs: Vec<Tensor> = x.iter().map(|v| Tensor::from_f64s(d, &[n], v)).collect();

@@ -41,7 +41,7 @@ impl Compiled {
     /// As the runtime sees it: written to a temporary folder and loaded from there, so that what is checked is what a user would run.
     /// The folder goes with the artifact. Errors as [`Compiled::write`] and [`Artifact::load`].
     pub fn reload(&self) -> Result<Artifact, Diagnostic> {
-        let cannot = |e: std::io::Error| Diagnostic::error("E0702", format!("cannot make a temporary folder: {e}"));
+        let cannot = |e: std::io::Error| Diagnostic::error("E0702", format!("cannot make a temporary folder: {e}")).caused_by(e);
         let folder = tempfile::Builder::new().prefix("tahoma-").tempdir().map_err(cannot)?;
         let dir = folder.path().join("artifact");
         self.write(&dir, false)?;
@@ -57,12 +57,13 @@ impl Compiled {
 
     /// Text of the manifest. E0901 where it would not read back equal: what cannot be loaded is not written.
     pub fn manifest_json(&self) -> Result<String, Diagnostic> {
-        let fault = |why: String| Diagnostic::error("E0901", format!("the manifest cannot be written: {why}"));
+        let fault = |why: &str| Diagnostic::error("E0901", format!("the manifest cannot be written: {why}"));
+        let json = |e: serde_json::Error| fault(&e.to_string()).caused_by(e);
         let text = if self.compact { serde_json::to_string(&*self.manifest) } else { serde_json::to_string_pretty(&*self.manifest) };
-        let text = escape::json(&text.map_err(|e| fault(e.to_string()))?) + "\n";
-        let back: Manifest = serde_json::from_str(&text).map_err(|e| fault(e.to_string()))?;
+        let text = escape::json(&text.map_err(json)?) + "\n";
+        let back: Manifest = serde_json::from_str(&text).map_err(json)?;
         if back != *self.manifest {
-            return Err(fault("it reads back as another".into()));
+            return Err(fault("it reads back as another"));
         }
         Ok(text)
     }
@@ -70,7 +71,9 @@ impl Compiled {
     /// Writes the folder: everything into a new one beside it, then one rename. With `force`, an artifact that is there is replaced;
     /// anything else that is there is left alone. E0702.
     pub fn write(&self, dir: &Path, force: bool) -> Result<(), Diagnostic> {
-        let fail = |what: &str, p: &Path, e: std::io::Error| Diagnostic::error("E0702", format!("cannot {what} {}: {e}", p.display()));
+        let fail = |what: &str, p: &Path, e: std::io::Error| {
+            Diagnostic::error("E0702", format!("cannot {what} {}: {e}", p.display())).caused_by(e)
+        };
         check_replaceable(dir, force)?;
         let exists = dir.symlink_metadata().is_ok();
         let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -144,7 +147,7 @@ pub fn check_writable(path: &Path) -> Result<(), Diagnostic> {
     }
     // What permissions say is not all: file systems refuse too.
     let probe = tempfile::Builder::new().prefix(".tahoma-").tempdir_in(folder);
-    probe.map(drop).map_err(|e| cannot(format!("cannot be written: {}", e.kind())))
+    probe.map(drop).map_err(|e| cannot(format!("cannot be written: {}", e.kind())).caused_by(e))
 }
 
 /// A folder that goes away unless it was renamed.

@@ -330,8 +330,9 @@ impl Compiler {
             report: plan.report,
         };
         // What the runtime would refuse must not leave the compiler.
-        tahoma_runtime::artifact::check(&manifest)
-            .map_err(|d| Diagnostic::error("E0901", format!("the plan is wrong: {}", d.message)).note("stage: emit; please report it"))?;
+        tahoma_runtime::artifact::check(&manifest).map_err(|d| {
+            Diagnostic::error("E0901", format!("the plan is wrong: {}", d.message)).note("stage: emit; please report it").caused_by(d)
+        })?;
         Ok(Compiled { manifest: Arc::new(manifest), files, store, compact: false, warnings: vec![], times: vec![] })
     }
 
@@ -365,7 +366,7 @@ fn write_dump(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), Diagnostic> {
     let path = dir.join(name);
     std::fs::create_dir_all(dir)
         .and_then(|()| std::fs::write(&path, bytes))
-        .map_err(|e| Diagnostic::error("E0702", format!("cannot write {}: {e}", path.display())))
+        .map_err(|e| Diagnostic::error("E0702", format!("cannot write {}: {e}", path.display())).caused_by(e))
 }
 
 /// References to the weights of a plan, hashed in parallel; weights that no file holds come back as a packed file.

@@ -93,7 +93,7 @@ pub fn conformance(
 }
 
 fn listed(dir: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
-    let fail = |e: std::io::Error| Diagnostic::error("E0101", format!("cannot read {}: {e}", dir.display()));
+    let fail = |e: std::io::Error| Diagnostic::error("E0101", format!("cannot read {}: {e}", dir.display())).caused_by(e);
     let mut out = vec![];
     for e in std::fs::read_dir(dir).map_err(fail)? {
         let path = e.map_err(fail)?.path();

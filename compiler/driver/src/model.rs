@@ -38,7 +38,8 @@ pub struct Request {
 
 /// Says what is at `path`. E0101 where nothing readable is.
 pub fn kind_of(path: &Path) -> Result<ModelKind, Diagnostic> {
-    let meta = std::fs::metadata(path).map_err(|e| Diagnostic::error("E0101", format!("cannot read {}: {e}", path.display())))?;
+    let meta =
+        std::fs::metadata(path).map_err(|e| Diagnostic::error("E0101", format!("cannot read {}: {e}", path.display())).caused_by(e))?;
     if !meta.is_dir() {
         let mlir = path.extension().is_some_and(|e| e == "mlir");
         return Ok(if mlir { ModelKind::Mlir } else { ModelKind::Onnx });
@@ -105,9 +106,10 @@ pub fn import(path: &Path, request: &Request) -> Result<Imported, Diagnostics> {
             Ok(imported)
         }
         ModelKind::Mlir => {
-            let bytes = tahoma_runtime::file::read(path, MOST_TEXT)?;
+            let bytes = tahoma_core::file::read(path, MOST_TEXT)?;
             let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            let text = std::str::from_utf8(&bytes).map_err(|e| Diagnostic::error("E0902", format!("{name} is not text: {e}")))?;
+            let text =
+                std::str::from_utf8(&bytes).map_err(|e| Diagnostic::error("E0902", format!("{name} is not text: {e}")).caused_by(e))?;
             let session = Session::new()?;
             let program = Module::parse(&session, text, &name)?.to_program()?;
             check_names(&program, request)?;

@@ -55,7 +55,7 @@ pub(crate) fn safetensors<'a>(store: &Store, names: impl Iterator<Item = &'a str
         tensors.push(e.name);
         at += e.bytes;
     }
-    let mut text = serde_json::to_string(&header).map_err(|e| Diagnostic::error("E0901", e.to_string()))?;
+    let mut text = serde_json::to_string(&header).map_err(|e| Diagnostic::error("E0901", e.to_string()).caused_by(e))?;
     while !(text.len() + 8).is_multiple_of(ALIGN) {
         text.push(' ');
     }

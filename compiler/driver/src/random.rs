@@ -1,23 +1,7 @@
 //! Inputs made from a seed, where the caller gives none: the same seed, the same bytes.
 
+use tahoma_core::random::{Random, mix};
 use tahoma_core::{DType, Diagnostic, Tensor, TensorType, memory, ops};
-
-/// SplitMix64: small, well distributed, and the same everywhere (Steele, Lea, Flood 2014).
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-    /// Uniform in [-1, 1).
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
-    }
-}
 
 /// What elements are drawn from.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,12 +30,12 @@ pub fn drawn(name: &str, ty: &TensorType, seed: u64, range: Range) -> Result<Ten
     let count: usize = shape.iter().product();
     // As f64 first, then in its type.
     memory::ask_elements(count as u64, 16, &format_args!("input {name:?} of {ty}"))?;
-    let mut rng = name.bytes().fold(SplitMix(seed), |r, b| SplitMix(SplitMix(r.0 ^ b as u64).next()));
+    let mut random = Random::new(name.bytes().fold(seed, |h, b| mix(h ^ b as u64)));
     let values: Vec<f64> = (0..count)
         .map(|_| match range {
-            Range::Between(a, b) => a + (b - a) * 0.5 * (rng.unit() + 1.0),
-            Range::Below(n) => (rng.next() % n.max(1)) as f64,
-            Range::Whole(a, b) => (a + (rng.next() % (b - a + 1).max(1) as u64) as i64) as f64,
+            Range::Between(a, b) => a + (b - a) * 0.5 * (random.signed() + 1.0),
+            Range::Below(n) => (random.bits() % n.max(1)) as f64,
+            Range::Whole(a, b) => (a + (random.bits() % (b - a + 1).max(1) as u64) as i64) as f64,
         })
         .collect();
     Ok(match ty.dtype {

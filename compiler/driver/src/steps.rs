@@ -80,7 +80,8 @@ pub(crate) fn no_main(name: &str, program: &Program) -> Diagnostic {
 
 /// [`run_text`] on a file.
 pub fn run_file(path: &Path, steps: &[String], options: &Options) -> Result<String, Diagnostics> {
-    let bytes = tahoma_runtime::file::read(path, crate::model::MOST_TEXT)?;
-    let text = std::str::from_utf8(&bytes).map_err(|e| Diagnostic::error("E0902", format!("{} is not text: {e}", path.display())))?;
+    let bytes = tahoma_core::file::read(path, crate::model::MOST_TEXT)?;
+    let text =
+        std::str::from_utf8(&bytes).map_err(|e| Diagnostic::error("E0902", format!("{} is not text: {e}", path.display())).caused_by(e))?;
     run_text(text, &path.display().to_string(), steps, options)
 }

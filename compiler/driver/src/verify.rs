@@ -12,7 +12,7 @@
 //! ([`rounding`]). An output on which agreement would say nothing leaves the verification inconclusive. Where a stage differs, the first
 //! node or kernel that does is named with the model's nodes behind it.
 
-mod draw;
+pub(crate) mod draw;
 pub mod judge;
 pub(crate) mod locate;
 pub mod rounding;
@@ -171,7 +171,8 @@ pub fn verify(compiler: &Compiler, model: &Path, target: &str, options: &VerifyO
 
     let first_difference = stages.iter().find(|s| s.verdict == Verdict::Differs).map(|s| s.stage.clone());
     let (mut kernels, mut fault) = (vec![], None);
-    if options.each_kernel || first_difference.as_deref() == Some(device_name) {
+    let lost = first_difference.is_none() && stages.iter().any(|s| s.verdict == Verdict::Inconclusive);
+    if options.each_kernel || lost || first_difference.as_deref() == Some(device_name) {
         (kernels, fault) = locate::check_kernels(&mut runner, &inputs)?;
     }
     match first_difference.as_deref() {
@@ -192,7 +193,10 @@ pub fn verify(compiler: &Compiler, model: &Path, target: &str, options: &VerifyO
             by_kernel: by_kernel(m, name),
         })
         .collect();
-    let (verdict, why) = conclude(&stages, &outputs, fault.as_ref());
+    let (verdict, mut why) = conclude(&stages, &outputs, fault.as_ref());
+    if lost && fault.is_none() {
+        why.push(format!("what roundings leave cannot be judged; {}", kernels_beside_their_specs(&kernels)));
+    }
     Ok(VerifyReport {
         model: m.model.clone(),
         target: target.name().into(),
@@ -211,6 +215,12 @@ pub fn verify(compiler: &Compiler, model: &Path, target: &str, options: &VerifyO
         host_flops: m.report.host_flops,
         run,
     })
+}
+
+/// How many launches agree with what their kernels mean.
+fn kernels_beside_their_specs(kernels: &[KernelCheck]) -> String {
+    let good = kernels.iter().filter(|k| k.verdict.is_agreement()).count();
+    format!("{good} of {} launches agree with their kernels' specs on the inputs that they got", kernels.len())
 }
 
 /// The gravest verdict, and the reasons of all that are no agreement.

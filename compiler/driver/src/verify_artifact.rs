@@ -3,10 +3,11 @@
 
 use crate::compare::Difference;
 use crate::model::{Request, import, shapes_of};
+use crate::verify::draw::draw_for_plan;
 use crate::verify::judge::{OutputReport, Rule, Verdict, census, judge};
 use crate::verify::locate;
 use crate::verify::rounding::{Bound, study};
-use crate::{Target, interp, random};
+use crate::{Target, interp};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -72,25 +73,35 @@ pub fn verify_artifact(dir: &Path, options: &ArtifactOptions) -> Result<Artifact
     let (m, edited) = (artifact.manifest.clone(), artifact.edited.clone());
     let target = Target::parse(&m.target)?;
     let device_name = if options.device.is_empty() { target.checked_by() } else { &options.device };
-    let mut inputs = options.inputs.clone();
-    for p in &m.inputs {
-        if inputs.iter().all(|i| i.0 != p.name) {
-            inputs.push((p.name.clone(), random::tensor(&p.name, &m.buffers[p.buffer].ty, options.seed)?));
-        }
-    }
     let mut runner = Runner::new(artifact, device::open(device_name)?)?;
     let mut seen: BTreeMap<usize, KernelVerdict> = BTreeMap::new();
-    let (got, run) = runner.run_watched(
-        &inputs,
-        Some(&mut |step, ins, outs| {
-            if let PlanStep::Launch { kernel, .. } = step
-                && !seen.contains_key(kernel)
-            {
-                seen.insert(*kernel, beside_its_spec(&m, *kernel, ins, outs)?);
+    let mut run = |inputs: &[(String, Tensor)]| {
+        seen.clear();
+        runner.run_watched(
+            inputs,
+            Some(&mut |step, ins, outs| {
+                if let PlanStep::Launch { kernel, .. } = step
+                    && !seen.contains_key(kernel)
+                {
+                    seen.insert(*kernel, beside_its_spec(&m, *kernel, ins, outs)?);
+                }
+                Ok(())
+            }),
+        )
+    };
+    let mut inputs = draw_for_plan(&m, &options.inputs, options.seed, false)?;
+    let (got, run) = match run(&inputs) {
+        Ok(out) => out,
+        // A model may add an offset to an index, or use integers in ways not seen here: then plain ones.
+        Err(first) => {
+            let plain = draw_for_plan(&m, &options.inputs, options.seed, true)?;
+            if plain == inputs {
+                return Err(first.into());
             }
-            Ok(())
-        }),
-    )?;
+            inputs = plain;
+            run(&inputs)?
+        }
+    };
     let not_launched = m.kernels.iter().enumerate().filter(|(i, _)| !seen.contains_key(i)).map(|(_, k)| k.name.clone()).collect();
     let (outputs, not_compared) = match beside_the_model(&m, &inputs, &got, options) {
         Ok(outputs) => (outputs, None),

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use tahoma_core::eval::Weights;
 use tahoma_core::numeric::float_format;
 use tahoma_core::op::{Contract, EvalArgs, Kind};
+use tahoma_core::random::Random;
 use tahoma_core::{Attr, DType, Graph, Node, Program, Tensor, form};
 
 /// Roundings that each op of the program stands for.
@@ -260,7 +261,7 @@ pub fn bound(p: &Program, inputs: &[Tensor], weights: &dyn Weights, by: Rounding
     const RUNS: u64 = 8;
     for run in 1..=RUNS {
         // The second goes where the first did not: what is near a jump is on either side of it.
-        let (mut state, side) = (run.max(2).wrapping_mul(0x9e37_79b9_7f4a_7c15), if run == 1 { -1.0 } else { 1.0 });
+        let (mut random, side) = (Random::new(run.max(2)), if run == 1 { -1.0 } else { 1.0 });
         let mut given_now: Vec<Tensor> = vec![];
         let mut shaken = |i: usize, n: &Node, tensors: &mut [Tensor], after: bool| {
             if let Some(from) = real.get(&i).filter(|_| after) {
@@ -294,8 +295,7 @@ pub fn bound(p: &Program, inputs: &[Tensor], weights: &dyn Weights, by: Rounding
                 };
                 let least = floor(d);
                 let mut shake = |x: f64| {
-                    state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                    let r = (state >> 11) as f64 / (1u64 << 52) as f64 - 1.0;
+                    let r = random.signed();
                     let r = side * (r + r.signum()) / 2.0;
                     if x.is_finite() { x * (1.0 + off * r) + least * r } else { x }
                 };

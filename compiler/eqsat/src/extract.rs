@@ -234,11 +234,8 @@ mod tests {
 
     #[test]
     fn random_nets_are_near_the_optimum_and_never_worse_than_greedy() {
-        let mut seed = 1u64;
-        let mut next = |n: u64| {
-            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (seed >> 33) % n
-        };
+        let mut random = tahoma_core::random::Random::new(1);
+        let mut next = |n: u64| random.below(n as usize) as u64;
         let (mut exact, mut all) = (0, 0);
         for _ in 0..60 {
             let mut classes: Vec<Vec<(f64, Vec<u32>)>> = vec![vec![(1.0, vec![])]];

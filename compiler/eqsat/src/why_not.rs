@@ -45,6 +45,21 @@ pub struct Place {
     pub kernels: Vec<String>,
 }
 
+/// A kernel of both, and what it costs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Prices {
+    /// What the kernel is made of.
+    pub ops: String,
+    #[serde(with = "tahoma_core::float")]
+    pub kernel_ns: f64,
+    /// The program with it.
+    #[serde(with = "tahoma_core::float")]
+    pub program_ns: f64,
+    /// The program that was chosen.
+    #[serde(with = "tahoma_core::float")]
+    pub chosen_ns: f64,
+}
+
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "verdict")]
@@ -53,13 +68,8 @@ pub enum Verdict {
     Together { kernel: String, ops: String },
     /// A kernel of both costs more, or as much.
     CostsMore {
-        ops: String,
-        #[serde(with = "tahoma_core::float")]
-        kernel_ns: f64,
-        #[serde(with = "tahoma_core::float")]
-        program_ns: f64,
-        #[serde(with = "tahoma_core::float")]
-        chosen_ns: f64,
+        #[serde(flatten)]
+        with: Prices,
         #[serde(with = "tahoma_core::float")]
         more_ns: f64,
         #[serde(with = "tahoma_core::float")]
@@ -67,13 +77,8 @@ pub enum Verdict {
     },
     /// A kernel of both would cost less: the search does not look for such kernels, or extraction ended before it found this one.
     Missed {
-        ops: String,
-        #[serde(with = "tahoma_core::float")]
-        kernel_ns: f64,
-        #[serde(with = "tahoma_core::float")]
-        program_ns: f64,
-        #[serde(with = "tahoma_core::float")]
-        chosen_ns: f64,
+        #[serde(flatten)]
+        with: Prices,
         #[serde(with = "tahoma_core::float")]
         less_ns: f64,
     },
@@ -368,12 +373,13 @@ fn within(s: &mut Searched, options: &Options, [a, b]: [&str; 2], all_a: Vec<Gro
     let verdict = match forced.min_by(|x, y| x.0.total_cmp(&y.0)) {
         Some((program_ns, w)) => {
             let ops = if let What::Kernel(k) = &w.what { k.body.summary() } else { String::new() };
-            let (kernel_ns, chosen_ns, more_ns) = (w.ns, s.choice.ns, program_ns - s.choice.ns);
+            let with = Prices { ops, kernel_ns: w.ns, program_ns, chosen_ns: s.choice.ns };
+            let more_ns = program_ns - with.chosen_ns;
             if more_ns < -LEAST_NS {
-                Verdict::Missed { ops, kernel_ns, program_ns, chosen_ns, less_ns: -more_ns }
+                Verdict::Missed { with, less_ns: -more_ns }
             } else {
-                let percent = 100.0 * more_ns / chosen_ns.max(1e-9);
-                Verdict::CostsMore { ops, kernel_ns, program_ns, chosen_ns, more_ns, percent }
+                let percent = 100.0 * more_ns / with.chosen_ns.max(1e-9);
+                Verdict::CostsMore { with, more_ns, percent }
             }
         }
         None => {
@@ -466,7 +472,7 @@ fn guards(s: &mut Searched, options: &Options, names: &Names, hull: &BTreeSet<us
     let mut out: Vec<Guard> = vec![];
     for rule in rules::all() {
         for (lhs, rhs) in rules::texts(rule) {
-            let pattern: egg::Pattern<Node> = lhs.parse().map_err(|e| lost(&format!("rule {}: {e}", rule.name)))?;
+            let pattern: egg::Pattern<Node> = lhs.parse().map_err(|why| lost(&format!("rule {}: {why}", rule.name)))?;
             // Rules about one op (x + 0) say nothing of two.
             let ops = pattern.ast.as_ref().iter().filter(|n| matches!(n, ENodeOrVar::ENode(Node::Op(..)))).count();
             if ops < 2 {
@@ -510,21 +516,20 @@ impl fmt::Display for Place {
     }
 }
 
+impl fmt::Display for Prices {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        writeln!(f, "A kernel of both is possible: {} ({})", self.ops, us(self.kernel_ns))?;
+        write!(f, "The program with it takes {} instead of {}", us(self.program_ns), us(self.chosen_ns))
+    }
+}
+
 impl fmt::Display for WhyNot {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         writeln!(f, "A  {}\nB  {}", self.a, self.b)?;
         match &self.verdict {
             Verdict::Together { kernel, ops } => writeln!(f, "They are one kernel: {kernel}, {ops}")?,
-            Verdict::CostsMore { ops, kernel_ns, program_ns, chosen_ns, more_ns, percent } => {
-                writeln!(f, "A kernel of both is possible: {ops} ({})", us(*kernel_ns))?;
-                let (p, c) = (us(*program_ns), us(*chosen_ns));
-                writeln!(f, "The program with it takes {p} instead of {c}: {:.3} us ({percent:.2} %) more", more_ns / 1e3)?;
-            }
-            Verdict::Missed { ops, kernel_ns, program_ns, chosen_ns, less_ns } => {
-                writeln!(f, "A kernel of both is possible: {ops} ({})", us(*kernel_ns))?;
-                let (p, c) = (us(*program_ns), us(*chosen_ns));
-                writeln!(f, "The program with it takes {p} instead of {c}, {:.3} us less: the search did not find that", less_ns / 1e3)?;
-            }
+            Verdict::CostsMore { with, more_ns, percent } => writeln!(f, "{with}: {:.3} us ({percent:.2} %) more", more_ns / 1e3)?,
+            Verdict::Missed { with, less_ns } => writeln!(f, "{with}, {:.3} us less: the search did not find that", less_ns / 1e3)?,
             Verdict::NoKernel { ops, reason } => writeln!(f, "No kernel holds both: {ops}\n{reason}")?,
             Verdict::Apart { reason } => writeln!(f, "No kernel can hold both: {reason}")?,
         }

@@ -1,17 +1,17 @@
 //! DAG extraction against all choices of small random problems, with cycles and sharing.
 
+use tahoma_core::random::Random;
 use tahoma_eqsat::extract::dag::{Answer, DagWay, Problem, extract};
 
-fn random(seed: &mut u64, below: u64) -> u64 {
-    *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-    (*seed >> 33) % below
+fn random(r: &mut Random, below: u64) -> u64 {
+    r.below(below as usize) as u64
 }
 
 fn problem(seed: u64) -> Problem {
-    let s = &mut seed.wrapping_mul(7919).wrapping_add(1);
-    let class = |s: &mut u64| {
+    let s = &mut Random::new(seed);
+    let class = |s: &mut Random| {
         let ways = 1 + random(s, 3);
-        let way = |s: &mut u64| DagWay { cost: random(s, 6) as f64, needs: (0..random(s, 3)).map(|_| random(s, 6) as u32).collect() };
+        let way = |s: &mut Random| DagWay { cost: random(s, 6) as f64, needs: (0..random(s, 3)).map(|_| random(s, 6) as u32).collect() };
         (0..ways).map(|_| way(s)).collect()
     };
     Problem { classes: (0..6).map(|_| class(s)).collect(), roots: vec![0, 1] }

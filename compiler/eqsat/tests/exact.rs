@@ -1,6 +1,7 @@
 //! Exact extraction against all choices of small random nets, and against a solver crate on larger ones.
 
 use std::time::Duration;
+use tahoma_core::random::Random;
 use tahoma_eqsat::extract::dag::{DagWay, Problem};
 use tahoma_eqsat::extract::exact::{Effort, Exact, solve};
 use tahoma_eqsat::{Options, SM_90A, TRN2, optimize};
@@ -9,17 +10,16 @@ use tahoma_nets::{NETWORKS, Size};
 /// Edges visited: more than any of these needs.
 const BUDGET: u64 = 1 << 40;
 
-fn random(seed: &mut u64, below: u64) -> u64 {
-    *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-    (*seed >> 33) % below
+fn random(r: &mut Random, below: u64) -> u64 {
+    r.below(below as usize) as u64
 }
 
 /// A net of `n` classes; each needs some of the `reach` before it.
 fn net(seed: u64, n: u64, ways: u64, reach: u64) -> Problem {
-    let s = &mut seed.wrapping_mul(7919).wrapping_add(1);
+    let s = &mut Random::new(seed);
     let mut classes = vec![vec![DagWay { cost: 1.0, needs: vec![] }]];
     for c in 1..n {
-        let way = |s: &mut u64| DagWay {
+        let way = |s: &mut Random| DagWay {
             cost: random(s, 20) as f64,
             needs: (0..random(s, 4)).map(|_| (c - 1 - random(s, reach.min(c))) as u32).collect(),
         };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use tahoma_core::artifact::Numerics;
 use tahoma_core::{Attrs, Builder, DType, Origin, Program, TensorType, ValueId};
-use tahoma_eqsat::why_not::{Verdict, WhyNot, why_not};
+use tahoma_eqsat::why_not::{Prices, Verdict, WhyNot, why_not};
 use tahoma_eqsat::{Options, SM_90A, Search, TRN2, dump, explain, optimize, replay, search};
 use tahoma_nets::{Size, encoder_layers, find};
 
@@ -185,7 +185,7 @@ fn why_not_costs_more() {
     let s = n.op("softmax", &[x], a().with("axis", 1));
     let y = n.op("matmul", &[s, v], a());
     let w = ask(&n.finish(&[s, y]), Numerics::Reassociate, "softmax", "matmul");
-    let Verdict::CostsMore { more_ns, program_ns, chosen_ns, .. } = w.verdict else { panic!("{w}") };
+    let Verdict::CostsMore { more_ns, with: Prices { program_ns, chosen_ns, .. }, .. } = w.verdict else { panic!("{w}") };
     assert!(more_ns > 0.0 && (program_ns - chosen_ns - more_ns).abs() < 1e-6, "{w}");
     assert!(w.to_string().contains("more"), "{w}");
 }

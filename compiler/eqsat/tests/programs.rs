@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tahoma_core::artifact::Numerics;
 use tahoma_core::eval::{Weights, run};
+use tahoma_core::random::Random;
 use tahoma_core::{Attrs, Builder, DType, Diagnostic, Origin, Program, Tensor, TensorType, ValueId};
 use tahoma_eqsat::{Options, Report, SM_90A, TRN2, optimize};
 
-struct Rng(u64);
+struct Rng(Random);
 
 impl Rng {
     fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        ((self.0 >> 33) % n as u64) as usize
+        self.0.below(n)
     }
     fn tensor(&mut self, shape: &[usize]) -> Tensor {
         let n = shape.iter().product();
@@ -43,8 +43,7 @@ fn a() -> Attrs {
 
 impl Net {
     fn new(seed: u64) -> Net {
-        let mut rng = Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        rng.below(3);
+        let rng = Rng(Random::new(seed));
         Net { b: Builder::new("main"), store: Store::default(), rng, inputs: vec![], nodes: 0 }
     }
     fn input(&mut self, shape: &[usize]) -> ValueId {

@@ -4,10 +4,10 @@
 //! path is a plain name, and each is opened from the folder before it without following links. What was looked at is what is opened:
 //! there is no moment between the two in which a folder could become a link.
 
-use crate::file::Readable;
 use std::fs::File;
 use std::path::{Component, Path};
 use tahoma_core::Diagnostic;
+use tahoma_core::file::Readable;
 
 /// Opens `relative`, a path found in a model file, below `base`. E0103.
 pub(crate) fn open_below(base: &Path, relative: &str) -> Result<Readable, Diagnostic> {
@@ -28,8 +28,8 @@ pub(crate) fn open_below(base: &Path, relative: &str) -> Result<Readable, Diagno
         }
     }
     let Some((name, folders)) = parts.split_last() else { return Err(refuse("it names no file")) };
-    let file = open_parts(base, folders, name).map_err(|e| refuse(&e))?;
-    let meta = file.metadata().map_err(|e| refuse(&e.to_string()))?;
+    let file = open_parts(base, folders, name).map_err(|why| refuse(&why))?;
+    let meta = file.metadata().map_err(|e| refuse(&e.to_string()).caused_by(e))?;
     if !meta.is_file() {
         return Err(refuse("it is not a regular file"));
     }

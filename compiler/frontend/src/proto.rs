@@ -13,8 +13,8 @@ pub fn decode_model(name: &str, bytes: Bytes) -> Result<ModelProto, Diagnostic> 
         return Err(d);
     }
     let model = ModelProto::decode(bytes).map_err(|e| {
-        let d = Diagnostic::error("E0102", format!("{name} is not a valid ONNX file: {e}"));
         let truncated = e.to_string().contains("underflow");
+        let d = Diagnostic::error("E0102", format!("{name} is not a valid ONNX file: {e}")).caused_by(e);
         if truncated {
             d.note("the file ends early: download or export it again")
         } else {

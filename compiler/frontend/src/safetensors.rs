@@ -2,9 +2,9 @@
 //!
 //! Stricter than the reference crate, which takes duplicate keys, a leading space and an empty tensor inside another one.
 
-use crate::file::Readable;
 use crate::json::Json;
 use crate::proto::is_pickle;
+use tahoma_core::file::Readable;
 use tahoma_core::{DType, Diagnostic};
 
 /// Longest header accepted, as in the reference implementation.
@@ -83,7 +83,7 @@ fn listed(file: &str, bytes: &[u8], len: u64) -> Result<Vec<Entry>, Diagnostic> 
     if header.first() != Some(&b'{') {
         return Err(bad("the header must start with '{'".into()));
     }
-    let json = Json::parse(header).map_err(|e| bad(format!("the header is not valid JSON: {e}")))?;
+    let json = Json::parse(header).map_err(|e| bad(format!("the header is not valid JSON: {e}")).caused_by(e))?;
     let data = room - n;
     let mut out = Vec::new();
     for (name, t) in json.object().unwrap_or(&[]) {

@@ -1,11 +1,12 @@
 //! Weights by name: in memory with the model's protobuf, or left where they are, in a checkpoint or in external data.
 
-use crate::file::{Data, Readable};
+use crate::file::Data;
 use prost::bytes::Bytes;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tahoma_core::eval::Weights;
+use tahoma_core::file::Readable;
 use tahoma_core::{DType, Diagnostic, Tensor, TensorType};
 
 /// The tensors that a program's `ml.weight` ops name.

@@ -94,7 +94,7 @@ pub fn read(path: &Path, port: &Port) -> Result<Vec<(String, Given)>, Diagnostic
 }
 
 fn values(what: &str, bytes: Bytes, name: &str, kind: &Kind) -> Result<Vec<(String, Given)>, Diagnostics> {
-    let broken = |e: prost::DecodeError| Diagnostic::error("E0102", format!("{what} is not what the model says it is: {e}"));
+    let broken = |e: prost::DecodeError| Diagnostic::error("E0102", format!("{what} is not what the model says it is: {e}")).caused_by(e);
     match kind {
         Kind::Tensor => Ok(vec![(name.to_string(), tensor(what, &TensorProto::decode(bytes).map_err(broken)?)?)]),
         Kind::Sequence => elements(what, name, &SequenceProto::decode(bytes).map_err(broken)?),

@@ -69,7 +69,7 @@ pub(crate) fn dtype(code: i32) -> Result<DType, String> {
 /// Reads a tensor. `store` remembers open external files; `base` is the model's folder (`None`: no external data).
 pub(crate) fn read(t: &TensorProto, what: &str, base: Option<&Path>, store: &mut Store, budget: &Budget) -> Result<RawTensor, Diagnostic> {
     let bad = |why: String| Diagnostic::error("E0206", format!("{what}: {why}"));
-    let dtype = dtype(t.data_type()).map_err(|e| Diagnostic::error("E0204", format!("{what}: {e}")))?;
+    let dtype = dtype(t.data_type()).map_err(|why| Diagnostic::error("E0204", format!("{what}: {why}")))?;
     let mut count = 1u64;
     let mut dims = Vec::with_capacity(t.dims.len());
     for &d in &t.dims {

@@ -8,16 +8,15 @@ use models::*;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
+use tahoma_core::random::Random;
 use tahoma_frontend::proto::*;
 use tahoma_frontend::safetensors;
 
-/// A linear congruential generator (Knuth's constants), upper bits.
-struct Random(u64);
+struct Damage(Random);
 
-impl Random {
+impl Damage {
     fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (self.0 >> 33) as usize % n.max(1)
+        self.0.below(n)
     }
     fn damage(&mut self, bytes: &mut Vec<u8>) {
         for _ in 0..1 + self.below(4) {
@@ -80,7 +79,8 @@ fn found(dir: &std::path::Path, out: &mut Vec<Vec<u8>>) {
 
 #[test]
 fn damaged_models_are_refused_or_imported_without_a_panic() {
-    let mut random = Random(std::env::var("TAHOMA_DAMAGE_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1));
+    let seed = std::env::var("TAHOMA_DAMAGE_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
+    let mut random = Damage(Random::new(seed));
     let mut all: Vec<(Vec<u8>, usize)> = models().iter().map(|m| (bytes(m).to_vec(), 4000)).collect();
     if let Some(dir) = std::env::var_os("TAHOMA_DAMAGE") {
         let mut more = Vec::new();
@@ -125,7 +125,7 @@ fn the_corpus_of_the_fuzz_target_is_read_without_a_panic() {
 
 #[test]
 fn damaged_checkpoints_are_refused_or_read_without_a_panic() {
-    let mut random = Random(2);
+    let mut random = Damage(Random::new(2));
     let good = tiny_bert(&[]).1;
     for _ in 0..4000 {
         let mut bad = good[..1500].to_vec();

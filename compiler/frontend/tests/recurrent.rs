@@ -4,6 +4,7 @@
 mod models;
 
 use models::*;
+use tahoma_core::random::Random;
 use tahoma_core::{Tensor, eval};
 use tahoma_frontend::proto::attribute_proto::AttributeType;
 use tahoma_frontend::proto::*;
@@ -45,14 +46,8 @@ fn typed(name: &str, elem: i32, dims: &[i64]) -> ValueInfoProto {
 
 /// Numbers between -1 and 1, a function of the seed.
 fn drawn(seed: u64, n: usize) -> Vec<f32> {
-    let mut s = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        s ^= s << 13;
-        s ^= s >> 7;
-        s ^= s << 17;
-        (s >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    };
-    (0..n).map(|_| next()).collect()
+    let mut random = Random::new(seed);
+    (0..n).map(|_| random.signed() as f32).collect()
 }
 
 fn close(a: &Tensor, b: &Tensor, what: &str) {

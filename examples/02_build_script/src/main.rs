@@ -1,10 +1,10 @@
 //! Runs the model that `build.rs` compiled. `cargo run -p example-build-script`
 
-use std::path::Path;
 use tahoma_runtime::{Artifact, Runner, device};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let artifact = Artifact::load(Path::new(concat!(env!("OUT_DIR"), "/mlp")), None)?;
+    let files: &[(&str, &'static [u8])] = &include!(concat!(env!("OUT_DIR"), "/mlp.rs"));
+    let artifact = Artifact::from_bytes(files.iter().copied())?;
     let inputs = artifact
         .manifest
         .inputs

@@ -24,13 +24,6 @@ pub enum Origin {
 const MAX_NESTING: usize = 6;
 
 impl Origin {
-    /// Levels of joined origins in each other.
-    fn nesting(&self) -> usize {
-        match self {
-            Origin::Fused { from, .. } => 1 + from.iter().map(|o| o.nesting()).max().unwrap_or(0),
-            _ => 0,
-        }
-    }
     /// Joins origins under the name of the rewrite, without nesting equal rules or repeating parts. What is nested deep already comes
     /// in as the nodes behind it.
     pub fn fuse(rule: &str, parts: impl IntoIterator<Item = Arc<Origin>>) -> Origin {
@@ -49,19 +42,13 @@ impl Origin {
                 _ => from.push(p),
             }
         }
-        if from.iter().any(|p| p.nesting() >= MAX_NESTING) {
-            let leaves = Origin::Fused { rule: rule.into(), from };
-            from = leaves.leaves().into_iter().map(|o| Arc::new(o.clone())).collect();
-        }
         match from.len() {
             0 => Origin::Unknown,
             1 => (*from[0]).clone(),
             _ => Origin::Fused { rule: rule.into(), from }.bounded(),
         }
     }
-    /// Deepest that joined origins are in each other: readers of a manifest go down by calling themselves, and give up at 128 levels.
-    const DEEPEST: usize = 8;
-
+    /// Levels of joined origins in each other.
     fn depth(&self) -> usize {
         match self {
             Origin::Fused { from, .. } => 1 + from.iter().map(|o| o.depth()).max().unwrap_or(0),
@@ -71,7 +58,7 @@ impl Origin {
     /// Itself; where joined origins are too deep in each other, the nodes and tensors behind it alone.
     pub fn bounded(self) -> Origin {
         match &self {
-            Origin::Fused { rule, .. } if self.depth() > Origin::DEEPEST => {
+            Origin::Fused { rule, .. } if self.depth() > MAX_NESTING => {
                 Origin::Fused { rule: rule.clone(), from: self.leaves().into_iter().map(|o| Arc::new(o.clone())).collect() }
             }
             _ => self,
@@ -304,7 +291,7 @@ mod tests {
         let mut o = node(0);
         for i in 1..200 {
             o = Origin::fuse(["a", "b", "c"][i as usize % 3], [Arc::new(o), Arc::new(node(i))]);
-            assert!(o.nesting() <= MAX_NESTING, "{}", o.nesting());
+            assert!(o.depth() <= MAX_NESTING, "{}", o.depth());
         }
         assert_eq!(o.leaves().len(), 200);
     }

@@ -1,7 +1,8 @@
 //! What Tahoma's programs mean: number types, tensors, scalar expressions, the op table with shape inference and reference
 //! evaluation, graphs, kernels, diagnostics and the artifact's manifest.
 //!
-//! No MLIR, no files but those in which the system says how much memory there is, no targets, no `unsafe`. It builds in seconds and everything else answers to it.
+//! No MLIR, no targets, no `unsafe`. Of files it knows two things: how all crates open one for reading ([`file`]), and where the system
+//! says how much memory there is ([`memory`]). It builds in seconds and everything else answers to it.
 
 pub mod artifact;
 pub mod attr;
@@ -13,6 +14,7 @@ mod convert;
 pub mod diag;
 pub mod escape;
 pub mod eval;
+pub mod file;
 pub mod float;
 pub mod form;
 pub mod graph;
@@ -27,6 +29,7 @@ pub mod near;
 pub mod numeric;
 pub mod op;
 pub mod ops;
+pub mod random;
 #[cfg(test)]
 mod round_trip;
 pub mod scalar;

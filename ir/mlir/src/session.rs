@@ -50,17 +50,17 @@ impl Session {
         for text in [crate::irdl_text(), tahoma_machine::trn2::irdl::irdl_text()] {
             let loaded = MlirModule::parse(&session.context, &text).is_some_and(|m| load_irdl_dialects(&m));
             if !loaded {
-                return Err(session.fail("E0901", "MLIR refuses the dialect that Tahoma prints", "our IRDL"));
+                return Err(session.fail("E0901", "MLIR refuses the dialect that Tahoma prints", "our IRDL").into());
             }
         }
         Ok(session)
     }
 
     /// A diagnostic with everything MLIR said about the text called `name`, and an empty list of messages after.
-    fn fail(&self, code: &str, what: &str, name: &str) -> Diagnostics {
+    fn fail(&self, code: &str, what: &str, name: &str) -> Diagnostic {
         let mut d = Diagnostic::error(code, what);
         d.notes = self.messages.borrow_mut().drain(..).map(|(at, text)| format!("{}{text}", place(&at, name))).collect();
-        d.into()
+        d
     }
 
     /// Parses, verifies and prints: generic form with locations in place, `name` as their file. Errors: E0902 with MLIR's words.
@@ -82,7 +82,10 @@ impl Session {
         if generic {
             flags = flags.print_generic_operation_form();
         }
-        module.as_operation().to_string_with_flags(flags).map_err(|e| Diagnostic::error("E0901", format!("MLIR cannot print: {e}")).into())
+        module
+            .as_operation()
+            .to_string_with_flags(flags)
+            .map_err(|e| Diagnostic::error("E0901", format!("MLIR cannot print: {e}")).caused_by(e).into())
     }
 
     fn parse<'c>(&'c self, text: &str, name: &str) -> Result<MlirModule<'c>, Diagnostics> {
@@ -96,7 +99,7 @@ impl Session {
         let module =
             MlirModule::parse(&self.context, text).ok_or_else(|| self.fail("E0902", &format!("{name} is not valid MLIR"), name))?;
         if !module.as_operation().verify() {
-            return Err(self.fail("E0902", &format!("{name} does not verify"), name));
+            return Err(self.fail("E0902", &format!("{name} does not verify"), name).into());
         }
         Ok(module)
     }
@@ -104,8 +107,8 @@ impl Session {
     fn passes<'c>(&'c self, module: &mut MlirModule<'c>, pipeline: &str, name: &str) -> Result<(), Diagnostics> {
         let passes = PassManager::new(&self.context);
         parse_pass_pipeline(passes.as_operation_pass_manager(), pipeline)
-            .map_err(|e| self.fail("E0901", &format!("the pass pipeline is refused: {e}"), name))?;
-        passes.run(module).map_err(|_| self.fail("E0901", &format!("a pass failed on {name}"), name))
+            .map_err(|e| self.fail("E0901", &format!("the pass pipeline is refused: {e}"), name).caused_by(e))?;
+        passes.run(module).map_err(|_| self.fail("E0901", &format!("a pass failed on {name}"), name).into())
     }
 
     /// Runs a textual pass pipeline and prints the module. Errors: E0902 for the input, E0901 for a pass that fails.

@@ -106,7 +106,7 @@ fn boundary(session: &Session, program: &Program, step: &str, verify: bool) -> R
 
 fn write(path: &std::path::Path, text: &str) -> Result<(), Diagnostics> {
     let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(path, text));
-    Ok(written.map_err(|e| Diagnostic::error("E0702", format!("cannot write {}: {e}", path.display())))?)
+    Ok(written.map_err(|e| Diagnostic::error("E0702", format!("cannot write {}: {e}", path.display())).caused_by(e))?)
 }
 
 /// Names the step at fault, and writes what it was given.

@@ -47,7 +47,7 @@ impl PtxEmu {
 }
 
 fn memory_fault(e: MemoryError) -> Diagnostic {
-    Diagnostic::error("E0603", format!("device memory: {e}"))
+    Diagnostic::error("E0603", format!("device memory: {e}")).caused_by(e)
 }
 
 impl Device for PtxEmu {
@@ -58,7 +58,7 @@ impl Device for PtxEmu {
         let mut modules: BTreeMap<&str, Arc<Module>> = BTreeMap::new();
         for (k, t) in kernels.iter().zip(text) {
             if !modules.contains_key(&*k.file) {
-                let m = Module::parse(t, &k.file).map_err(|e| Diagnostic::error("E0605", e.to_string()))?;
+                let m = Module::parse(t, &k.file).map_err(|e| Diagnostic::error("E0605", e.to_string()).caused_by(e))?;
                 modules.insert(&k.file, Arc::new(m));
             }
             let m = &modules[&*k.file];
@@ -97,7 +97,7 @@ impl Device for PtxEmu {
         let args: Vec<Arg> = inputs.iter().chain(outputs).map(|b| Arg::Ptr(b.0)).collect();
         let options = Options { profile: !matches!(self.profile, Profile::None), ..Options::default() };
         let stats = launch(module, &k.name, k.grid, k.block, k.shared_bytes, &args, &mut self.memory, &options)
-            .map_err(|f| Diagnostic::error("E0603", f.to_string()).at((*k.origin).clone()))?;
+            .map_err(|e| Diagnostic::error("E0603", e.to_string()).at((*k.origin).clone()).caused_by(e))?;
         let size = |d: [u32; 3]| d.iter().map(|&n| u64::from(n)).product();
         let fixed = module.kernel(&k.name).map_or(0, |e| e.static_shared);
         let taken = Launch { blocks: size(k.grid), threads: size(k.block), shared_bytes: fixed + u64::from(k.shared_bytes) };

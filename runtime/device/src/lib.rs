@@ -11,6 +11,8 @@
 //! npy::write("y.npy".as_ref(), &outputs[0].1)?;
 //! # Ok(()) }
 //! ```
+//!
+//! [`Artifact::from_bytes`] takes the files from memory instead, so that a program can carry its model in itself (`include_bytes!`).
 
 pub mod arena;
 pub mod artifact;
@@ -18,7 +20,6 @@ mod check;
 pub mod cuda;
 pub mod device;
 pub mod emu;
-pub mod file;
 mod memory;
 pub mod npy;
 pub mod reference;

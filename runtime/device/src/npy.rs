@@ -26,7 +26,7 @@ pub enum Array {
 
 /// Reads a file of numbers or of strings. E0101, E0106.
 pub fn read_array(path: &Path, want: Option<DType>) -> Result<Array, Diagnostic> {
-    let bytes = crate::file::read(path, u64::MAX)?;
+    let bytes = tahoma_core::file::read(path, u64::MAX)?;
     let array = Raw::of(&bytes).and_then(|r| if r.is_text() { r.text().map(Array::Text) } else { r.tensor(want).map(Array::Tensor) });
     array.map_err(|why| refused(path, &why))
 }
@@ -38,7 +38,7 @@ fn refused(path: &Path, why: &str) -> Diagnostic {
 
 /// Reads a file. `want` is the type the array is for; it only decides what raw (`V`) elements are. E0101, E0106.
 pub fn read(path: &Path, want: Option<DType>) -> Result<Tensor, Diagnostic> {
-    let bytes = crate::file::read(path, u64::MAX)?;
+    let bytes = tahoma_core::file::read(path, u64::MAX)?;
     parse(&bytes, want).map_err(|why| refused(path, &why))
 }
 
@@ -56,7 +56,7 @@ pub fn write_array(path: &Path, array: &Array) -> Result<(), Diagnostic> {
 }
 
 fn put(path: &Path, bytes: Vec<u8>) -> Result<(), Diagnostic> {
-    std::fs::write(path, bytes).map_err(|e| Diagnostic::error("E0702", format!("cannot write {}: {e}", path.display())))
+    std::fs::write(path, bytes).map_err(|e| Diagnostic::error("E0702", format!("cannot write {}: {e}", path.display())).caused_by(e))
 }
 
 /// How a type is called in a header: its `descr` and whether it is written as it is in memory.

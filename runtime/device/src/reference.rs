@@ -41,7 +41,7 @@ impl Device for Reference {
             args.push(tensor.ok_or_else(|| Diagnostic::error("E0605", format!("{}: an input block is no {t}", k.name)))?);
         }
         let out = kernel_eval::eval(&k.spec, &args)
-            .map_err(|e| Diagnostic::error("E0603", format!("{}: {e}", k.name)).at((*k.origin).clone()))?;
+            .map_err(|e| Diagnostic::error("E0603", format!("{}: {e}", k.name)).caused_by(e).at((*k.origin).clone()))?;
         for (b, t) in outputs.iter().zip(out) {
             self.memory.put(*b, &t.to_bytes())?;
         }

@@ -29,7 +29,7 @@ impl Device for Trn2Sim {
     fn load(&mut self, kernels: &[KernelDef], text: &[String]) -> Result<(), Diagnostic> {
         let mut out = vec![];
         for (k, t) in kernels.iter().zip(text) {
-            let p = parse(t).map_err(|e| Diagnostic::error("E0605", format!("{}: {e}", k.file)))?;
+            let p = parse(t).map_err(|e| Diagnostic::error("E0605", format!("{}: {e}", k.file)).caused_by(e))?;
             let same = |(p, t): (&Param, &TensorType)| extents(t).is_ok_and(|s| p.dtype == hbm_type(t.dtype) && p.shape == hbm_shape(s));
             if p.params.len() != k.spec.inputs.len() || !p.params.iter().zip(&k.spec.inputs).all(same) {
                 return Err(Diagnostic::error("E0605", format!("{}: {} takes other tensors than the manifest says", k.file, p.name)));
@@ -65,7 +65,7 @@ impl Device for Trn2Sim {
             args.push(HbmTensor::new(hbm_type(t.dtype), &shape, self.memory.get(*b, bytes_of(t)?)?));
         }
         let fault = |m: String| Diagnostic::error("E0603", m).at((*k.origin).clone()).note(format!("kernel text: {}", k.file));
-        let out = simulate(program, &args, &Options::default()).map_err(|e| fault(e.to_string()))?;
+        let out = simulate(program, &args, &Options::default()).map_err(|e| fault(e.to_string()).caused_by(e))?;
         for w in &out.warnings {
             tracing::warn!(kernel = k.name, "{w}");
         }

@@ -1,90 +1,49 @@
 //! Artifacts that were tampered with are refused; whole ones run.
 
+mod plan;
+
+use plan::{buffer, negate, port, sum};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::Path;
 use tahoma_core::artifact::*;
-use tahoma_core::graph::OpRef;
-use tahoma_core::kernel::{Access, Body, KernelSpec, Load, RowStep, Rows, Store};
-use tahoma_core::scalar::{Binary, Expr, Step};
-use tahoma_core::{Attrs, DType, Tensor, TensorType, ops};
+use tahoma_core::kernel::{Body, Rows};
+use tahoma_core::{DType, Tensor, TensorType};
 use tahoma_runtime::artifact::{check, manifest_hash};
 use tahoma_runtime::{Artifact, Runner, device, sha256};
 
+const TEXT: &str = "// text";
+/// Five f32: the weight is the last four.
+static WEIGHTS: [u8; 20] = [0, 0, 0, 0, 0, 0, 128, 63, 0, 0, 0, 64, 0, 0, 64, 64, 0, 0, 128, 64];
+
 fn ty() -> TensorType {
-    TensorType::known(DType::F32, &[4])
+    plan::row(4)
 }
 
 /// y = reshape(x) + w on the device, z = −y on the host.
 fn manifest() -> Manifest {
-    let access = |buffer| Access { buffer, offset: 0, strides: vec![1], guards: vec![], fill: Default::default() };
-    let load = |buffer| Load { access: access(buffer), dtype: DType::F32, per_row: false };
-    let mut expr = Expr::default();
-    let (a, b) = (expr.push(Step::Input(0), DType::F32), expr.push(Step::Input(1), DType::F32));
-    expr.push(Step::Binary(Binary::Add, a, b), DType::F32);
-    let spec = KernelSpec {
-        name: "k0".into(),
-        inputs: vec![ty(), ty()],
-        outputs: vec![ty()],
-        body: Body::Rows(Rows {
-            outer: vec![4],
-            inner: vec![],
-            loads: vec![load(0), load(1)],
-            steps: vec![RowStep::Map { expr, args: vec![0, 1] }],
-            stores: vec![Store { access: access(0), value: 2 }],
-        }),
-    };
-    let weight: Vec<u8> = [1f32, 2., 3., 4.].iter().flat_map(|v| v.to_le_bytes()).collect();
-    let buffer = |ty: TensorType, alias| BufferDef { ty, alias };
+    let weight = WeightRef { name: "w".into(), buffer: 2, file: "./w.bin".into(), offset: 4, bytes: 16, sha256: sha256(&WEIGHTS[4..]) };
     Manifest {
-        vocabulary: Default::default(),
-        schema: SCHEMA,
-        producer: "test".into(),
-        model: "m".into(),
-        target: "sm_90a".into(),
-        numerics: Numerics::default(),
-        inputs: vec![BufferPort { name: "x".into(), buffer: 0 }],
-        outputs: vec![BufferPort { name: "z".into(), buffer: 4 }],
+        inputs: vec![port("x", 0)],
+        outputs: vec![port("z", 4)],
         buffers: vec![
-            buffer(TensorType::known(DType::F32, &[2, 2]), None),
-            buffer(ty(), Some(0)),
-            buffer(ty(), None),
-            buffer(ty(), None),
-            buffer(ty(), None),
+            buffer(TensorType::known(DType::F32, &[2, 2])),
+            BufferDef { ty: ty(), alias: Some(0) },
+            buffer(ty()),
+            buffer(ty()),
+            buffer(ty()),
         ],
-        weights_base: String::new(),
-        weights: vec![WeightRef { name: "w".into(), buffer: 2, file: "./w.bin".into(), offset: 4, bytes: 16, sha256: sha256(&weight) }],
-        load: vec![],
-        run: vec![
-            PlanStep::Launch { kernel: 0, inputs: vec![1, 2], outputs: vec![3] },
-            PlanStep::Host {
-                op: OpRef(ops::find("neg").unwrap()),
-                attrs: Attrs::new(),
-                inputs: vec![3],
-                outputs: vec![4],
-                origin: Default::default(),
-            },
-        ],
-        kernels: vec![KernelDef {
-            name: "k0".into(),
-            file: "kernels/k0.ptx".into(),
-            sha256: sha256(b"// text"),
-            mlir: "kernels/k0.mlir".into(),
-            spec,
-            grid: [1; 3],
-            block: [4, 1, 1],
-            shared_bytes: 0,
-            predicted_ns: Default::default(),
-            origin: Default::default(),
-        }],
-        functions: Default::default(),
-        report: Report::default(),
+        weights: vec![weight],
+        run: vec![PlanStep::Launch { kernel: 0, inputs: vec![1, 2], outputs: vec![3] }, negate(3, 4)],
+        kernels: vec![KernelDef { sha256: sha256(TEXT.as_bytes()), block: [4, 1, 1], ..sum(4) }],
+        ..plan::empty()
     }
 }
 
 fn write(dir: &Path, m: &Manifest) {
     std::fs::create_dir_all(dir.join("kernels")).unwrap();
-    std::fs::write(dir.join("kernels/k0.ptx"), "// text").unwrap();
-    let bytes: Vec<u8> = [0f32, 1., 2., 3., 4.].iter().flat_map(|v| v.to_le_bytes()).collect();
-    std::fs::write(dir.join("w.bin"), bytes).unwrap();
+    std::fs::write(dir.join("kernels/k0.ptx"), TEXT).unwrap();
+    std::fs::write(dir.join("w.bin"), WEIGHTS).unwrap();
     write_manifest(dir, serde_json::to_string(m).unwrap().as_bytes());
 }
 
@@ -94,12 +53,22 @@ fn write_manifest(dir: &Path, bytes: &[u8]) {
     std::fs::write(dir.join(MANIFEST_HASH), manifest_hash(bytes)).unwrap();
 }
 
-/// Loaded, and its weights read.
+/// The same, in memory.
+fn in_memory(m: &Manifest) -> BTreeMap<&'static str, Cow<'static, [u8]>> {
+    let text = serde_json::to_vec(m).unwrap();
+    let hash = manifest_hash(&text).into_bytes();
+    let kernel = TEXT.as_bytes();
+    [(MANIFEST, text.into()), (MANIFEST_HASH, hash.into()), ("kernels/k0.ptx", kernel.into()), ("w.bin", WEIGHTS.as_slice().into())].into()
+}
+
+/// Loaded, and its weights read; a folder and what is held in memory are the same.
 fn load(m: &Manifest) -> Result<Runner, String> {
+    let start = |a: Result<Artifact, _>| a.and_then(|a| Runner::new(a, device::open("interp").unwrap())).map_err(|d| d.code);
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), m);
-    let artifact = Artifact::load(dir.path(), None).map_err(|d| d.code)?;
-    Runner::new(artifact, device::open("interp").unwrap()).map_err(|d| d.code)
+    let (folder, memory) = (start(Artifact::load(dir.path(), None)), start(Artifact::from_bytes(in_memory(m))));
+    assert_eq!(folder.as_ref().err(), memory.as_ref().err());
+    folder.and(memory)
 }
 
 #[test]
@@ -111,6 +80,35 @@ fn a_whole_artifact_runs_twice() {
         assert_eq!(out[0].1, Tensor::f32(&[4], (1..5).map(|i| -(10. * k + i as f32)).collect()));
         assert_eq!((report.launches, report.kernels[0].launches), (1, 1));
     }
+}
+
+#[test]
+fn an_artifact_in_memory_is_checked_like_a_folder() {
+    let (whole, code) = (in_memory(&manifest()), |files| Artifact::from_bytes(files).err().map(|d| d.code));
+    assert_eq!(code(whole.clone()), None);
+    // What the manifest does not name is let go.
+    let mut more = whole.clone();
+    more.insert("kernels/k0.mlir", b"".as_slice().into());
+    assert_eq!(code(more), None);
+    for name in [MANIFEST, MANIFEST_HASH, "kernels/k0.ptx", "w.bin"] {
+        let mut files = whole.clone();
+        files.remove(name);
+        // A manifest without its hash counts as edited.
+        assert_eq!(code(files).as_deref(), Some(if name == MANIFEST_HASH { "E0605" } else { "E0101" }), "without {name}");
+        for change in [|b: &mut Vec<u8>| b[9] ^= 1, |b: &mut Vec<u8>| b.truncate(b.len() - 1), |b: &mut Vec<u8>| b.clear()] {
+            let mut files = whole.clone();
+            let bytes = files.get_mut(name).unwrap().to_mut();
+            bytes.resize(bytes.len().max(10), b' ');
+            change(bytes);
+            let loaded = Artifact::from_bytes(files).and_then(|a| Runner::new(a, device::open("interp").unwrap()));
+            let want = if name == "w.bin" { "E0607" } else { "E0605" };
+            assert_eq!(loaded.err().map(|d| d.code).as_deref(), Some(want), "another {name}");
+        }
+    }
+    // Embedded bytes are used where they are.
+    let a = Artifact::from_bytes(whole).unwrap();
+    let bytes = a.weights.bytes(&a.manifest.weights[0]).unwrap();
+    assert!(std::ptr::eq(&*bytes, &WEIGHTS[4..]));
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! Loops of a plan: state, rows read and kept, in any order and alignment; and loops that do not hold together, which are refused.
 
+mod plan;
+
+use plan::{buffer, negate, port, row, sum};
 use std::sync::Arc;
 use tahoma_core::artifact::*;
-use tahoma_core::graph::OpRef;
-use tahoma_core::kernel::{Access, Body, KernelSpec, Load, RowStep, Rows, Store};
-use tahoma_core::scalar::{Binary, Expr, Step};
-use tahoma_core::{Attrs, DType, Diagnostic, Tensor, TensorType, ops};
+use tahoma_core::{DType, Diagnostic, Tensor, TensorType};
 use tahoma_runtime::artifact::{WeightBytes, check};
 use tahoma_runtime::{Artifact, Runner, device};
 
@@ -15,43 +15,6 @@ macro_rules! part {
         let PlanStep::Loop { $field, .. } = &mut $m.run[0] else { panic!("no loop") };
         $field
     }};
-}
-
-fn row(n: usize) -> TensorType {
-    TensorType::known(DType::F32, &[n])
-}
-
-/// `y = a + b` over n numbers.
-fn sum(n: usize) -> KernelDef {
-    let access = |buffer| Access { buffer, offset: 0, strides: vec![1], guards: vec![], fill: Default::default() };
-    let load = |buffer| Load { access: access(buffer), dtype: DType::F32, per_row: false };
-    let mut expr = Expr::default();
-    let (a, b) = (expr.push(Step::Input(0), DType::F32), expr.push(Step::Input(1), DType::F32));
-    expr.push(Step::Binary(Binary::Add, a, b), DType::F32);
-    let body = Body::Rows(Rows {
-        outer: vec![n as u64],
-        inner: vec![],
-        loads: vec![load(0), load(1)],
-        steps: vec![RowStep::Map { expr, args: vec![0, 1] }],
-        stores: vec![Store { access: access(0), value: 2 }],
-    });
-    KernelDef {
-        name: "k0".into(),
-        file: "kernels/k0.ptx".into(),
-        sha256: String::new(),
-        mlir: "kernels/k0.mlir".into(),
-        spec: KernelSpec { name: "k0".into(), inputs: vec![row(n), row(n)], outputs: vec![row(n)], body },
-        grid: [1; 3],
-        block: [1; 3],
-        shared_bytes: 0,
-        predicted_ns: Default::default(),
-        origin: Default::default(),
-    }
-}
-
-fn negate(from: usize, to: usize) -> PlanStep {
-    let op = OpRef(ops::find("neg").unwrap());
-    PlanStep::Host { op, attrs: Attrs::new(), inputs: vec![from], outputs: vec![to], origin: Default::default() }
 }
 
 /// `s ← s + x_t` and `p ← s`, x backwards. Keeps the new s; -s, made on the host, the first last; and the row itself.
@@ -76,24 +39,13 @@ fn manifest(n: usize, trips: usize, host: bool) -> Manifest {
         steps,
         outputs: outputs.clone(),
     };
-    let port = |name: &str, buffer| BufferPort { name: name.into(), buffer };
     Manifest {
-        vocabulary: Default::default(),
-        schema: SCHEMA,
-        producer: "test".into(),
-        model: "m".into(),
-        target: "sm_90a".into(),
-        numerics: Numerics::default(),
         inputs: vec![port("x", 0), port("start", 1)],
         outputs: outputs.iter().map(|&b| port(&format!("b{b}"), b)).collect(),
-        buffers: types.iter().map(|&t| BufferDef { ty: t.clone(), alias: None }).collect(),
-        weights_base: String::new(),
-        weights: vec![],
-        load: vec![],
+        buffers: types.iter().map(|&t| buffer(t.clone())).collect(),
         run: vec![repeat],
         kernels: vec![sum(n)],
-        functions: Default::default(),
-        report: Report::default(),
+        ..plan::empty()
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tahoma_core::artifact::*;
 use tahoma_core::graph::OpRef;
+use tahoma_core::random::Random;
 use tahoma_core::{Attr, Attrs, Builder, DType, Diagnostic, Graph, Tensor, TensorType, ValueId, form, ops};
 use tahoma_runtime::{Artifact, Runner, WeightBytes, device, sha256};
 
@@ -167,21 +168,6 @@ fn run(m: Manifest, data: &[u8]) -> Result<Vec<(String, Tensor)>, Diagnostic> {
     Ok(Runner::new(a, device::open("interp")?)?.run(&inputs)?.0)
 }
 
-#[derive(Clone)]
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e3779b97f4a7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58476d1ce4e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d049bb133111eb);
-        z ^ z >> 31
-    }
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n.max(1) as u64) as usize
-    }
-}
-
 /// Every place in a tree, as a JSON pointer.
 fn places(v: &Value, at: String, out: &mut Vec<String>) {
     match v {
@@ -193,7 +179,7 @@ fn places(v: &Value, at: String, out: &mut Vec<String>) {
 }
 
 /// One lie: a number of another size, an entry less or more, two parts of the tree exchanged.
-fn lie(tree: &mut Value, r: &mut Rng) -> String {
+fn lie(tree: &mut Value, r: &mut Random) -> String {
     let numbers = [
         json!(0),
         json!(1),
@@ -275,7 +261,7 @@ fn lies_are_refused_or_harmless() {
     let (mut read, mut ran) = (0, 0);
     let count: u64 = std::env::var("TAHOMA_LIES").ok().and_then(|n| n.parse().ok()).unwrap_or(4000);
     for seed in 0..count {
-        let mut r = Rng(seed);
+        let mut r = Random::new(seed);
         let mut tree = whole.clone();
         let told: Vec<String> = (0..1 + r.below(3)).map(|_| lie(&mut tree, &mut r)).collect();
         let start = Instant::now();

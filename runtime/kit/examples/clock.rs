@@ -15,7 +15,7 @@ use tahoma_runtime::{Artifact, Runner};
 fn main() -> Result<(), Diagnostic> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let (kit, table, only) = (Path::new(&args[0]), &args[1], args.get(2).map_or("", String::as_str));
-    let text = std::fs::read_to_string(table).map_err(|e| Diagnostic::error("E0701", format!("cannot read {table}: {e}")))?;
+    let text = std::fs::read_to_string(table).map_err(|e| Diagnostic::error("E0701", format!("cannot read {table}: {e}")).caused_by(e))?;
     let mut lines = text.lines().filter(|l| !l.starts_with('#'));
     let names: Vec<&str> = lines.next().unwrap_or_default().split('\t').collect();
     let rows: Vec<HashMap<&str, &str>> = lines.map(|l| names.iter().copied().zip(l.split('\t')).collect()).collect();

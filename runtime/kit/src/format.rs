@@ -163,7 +163,7 @@ impl Kit {
         let bad = |m: String| Diagnostic::error("E0605", m).note("copy the kit again, or make it again: cargo xtask gpu-kit");
         for (name, want) in &kit.files {
             let path = dir.join(name);
-            let bytes = std::fs::read(&path).map_err(|e| bad(format!("{}: {e}", path.display())))?;
+            let bytes = std::fs::read(&path).map_err(|e| bad(format!("{}: {e}", path.display())).caused_by(e))?;
             if sha256(&bytes) != *want {
                 return Err(bad(format!("{} is not the file that the kit was made with", path.display())));
             }
@@ -174,8 +174,10 @@ impl Kit {
     /// Reads `kit.json` alone. E0101, E0605.
     pub fn read(dir: &Path) -> Result<Kit, Diagnostic> {
         let path = dir.join(FILE);
-        let text = std::fs::read(&path).map_err(|e| Diagnostic::error("E0101", format!("cannot read {}: {e}", path.display())))?;
-        let kit: Kit = serde_json::from_slice(&text).map_err(|e| Diagnostic::error("E0605", format!("{}: {e}", path.display())))?;
+        let text =
+            std::fs::read(&path).map_err(|e| Diagnostic::error("E0101", format!("cannot read {}: {e}", path.display())).caused_by(e))?;
+        let kit: Kit =
+            serde_json::from_slice(&text).map_err(|e| Diagnostic::error("E0605", format!("{}: {e}", path.display())).caused_by(e))?;
         if kit.schema != SCHEMA {
             return Err(Diagnostic::error("E0605", format!("{} has schema {}, this program reads {SCHEMA}", path.display(), kit.schema)));
         }

@@ -1,6 +1,8 @@
 //! The command `tahoma-kit`: runs a kit, or the cases of one worker.
 
 use clap::{Parser, Subcommand};
+use std::fmt::Arguments;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
@@ -87,18 +89,29 @@ fn main() -> ExitCode {
     };
     done.map_or_else(
         |d| {
-            eprintln!("{d}");
+            // Where standard error is closed or full, there is nobody to tell.
+            let _ = writeln!(std::io::stderr(), "{d}");
             ExitCode::from(2)
         },
         |good| if good { ExitCode::SUCCESS } else { ExitCode::from(1) },
     )
 }
 
+/// A line on standard output. A reader that has gone has read enough; any other failure is E0702.
+fn say(line: Arguments) -> Result<(), Diagnostic> {
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            Err(Diagnostic::error("E0702", format!("cannot write to standard output: {e}")).caused_by(e))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn list(kit: &Path) -> Result<bool, Diagnostic> {
     let kit = Kit::load(kit)?;
-    println!("{} cases for {}", kit.cases.len(), kit.targets.join(", "));
+    say(format_args!("{} cases for {}", kit.cases.len(), kit.targets.join(", ")))?;
     for c in &kit.cases {
-        println!("{:?}  {}", c.kind, c.name);
+        say(format_args!("{:?}  {}", c.kind, c.name))?;
     }
     Ok(true)
 }
@@ -109,8 +122,8 @@ fn work(dir: &Path, target: String, cubins: bool, runs: usize, names: &[String])
     let mut good = true;
     for name in names {
         let o = worker::run(dir, kit.case(name)?, &how);
-        let line = serde_json::to_string(&o).map_err(|e| Diagnostic::error("E0901", e.to_string()))?;
-        println!("{line}");
+        let line = serde_json::to_string(&o).map_err(|e| Diagnostic::error("E0901", e.to_string()).caused_by(e))?;
+        say(format_args!("{line}"))?;
         good &= o.status == Status::Pass;
         // The card's context may be broken now.
         if o.status == Status::Error {
@@ -138,8 +151,9 @@ fn run(
         Diagnostic::error("E0611", format!("the kit has nothing for {} (compute capability {a}.{b})", card.name))
             .note(format!("it was made for {}", kit.targets.join(", ")))
     })?;
-    println!("{}, compute capability {}.{}: kernels for {target}", card.name, card.capability.0, card.capability.1);
-    let fail = |what: &str, p: &Path, e: std::io::Error| Diagnostic::error("E0702", format!("cannot {what} {}: {e}", p.display()));
+    say(format_args!("{}, compute capability {}.{}: kernels for {target}", card.name, card.capability.0, card.capability.1))?;
+    let fail =
+        |what: &str, p: &Path, e: std::io::Error| Diagnostic::error("E0702", format!("cannot {what} {}: {e}", p.display())).caused_by(e);
     std::fs::create_dir_all(output).map_err(|e| fail("make", output, e))?;
     let program = std::env::current_exe().map_err(|e| fail("find", Path::new("this program"), e))?;
     let chosen: Vec<&Case> = kit.cases.iter().filter(|c| c.name.contains(only)).collect();
@@ -166,10 +180,16 @@ fn run(
         let workers = Workers { program: &program, args: a, images, each: Duration::from_secs(case_seconds), until };
         cases.extend(workers.run(&these, &mut |o| {
             count += 1;
+            // What matters is written to files.
             if o.status == Status::Pass {
-                println!("{count:4}  {:<44} {images:5}  {:10.1} us", o.name, o.device_us[0]);
+                let _ = say(format_args!("{count:4}  {:<44} {images:5}  {:10.1} us", o.name, o.device_us[0]));
             } else {
-                println!("{count:4}  {:<44} {images:5}  {:?}: {}", o.name, o.status, o.detail.lines().next().unwrap_or_default());
+                let _ = say(format_args!(
+                    "{count:4}  {:<44} {images:5}  {:?}: {}",
+                    o.name,
+                    o.status,
+                    o.detail.lines().next().unwrap_or_default()
+                ));
             }
         }));
     }
@@ -206,22 +226,22 @@ fn run(
         sanitizers,
         left_out: kit.left_out.clone(),
     };
-    let json = serde_json::to_string_pretty(&results).map_err(|e| Diagnostic::error("E0901", e.to_string()))?;
+    let json = serde_json::to_string_pretty(&results).map_err(|e| Diagnostic::error("E0901", e.to_string()).caused_by(e))?;
     for (name, text) in [("results.json", json), ("results.md", results.table(&kit))] {
         let path = output.join(name);
         std::fs::write(&path, text).map_err(|e| fail("write", &path, e))?;
     }
     for c in results.sanitizers.iter().chain([&results.torch]) {
-        println!("{}: {} {}", c.tool, c.status, c.detail);
+        say(format_args!("{}: {} {}", c.tool, c.status, c.detail))?;
     }
     let t = &results.totals;
-    println!("{} of {} cases pass; {}", t["pass"], t["cases"], output.join("results.md").display());
+    say(format_args!("{} of {} cases pass; {}", t["pass"], t["cases"], output.join("results.md").display()))?;
     Ok(results.good())
 }
 
 /// Inputs of a case as `.npy` files, by position, with their names in `names.json`.
 fn write_inputs(dir: &Path, case: &Case, to: &Path) -> Result<(), Diagnostic> {
-    let fail = |e: std::io::Error| Diagnostic::error("E0702", format!("cannot write {}: {e}", to.display()));
+    let fail = |e: std::io::Error| Diagnostic::error("E0702", format!("cannot write {}: {e}", to.display())).caused_by(e);
     std::fs::create_dir_all(to).map_err(fail)?;
     let mut names = vec![];
     for (i, input) in case.inputs.iter().enumerate() {
@@ -232,6 +252,6 @@ fn write_inputs(dir: &Path, case: &Case, to: &Path) -> Result<(), Diagnostic> {
         }
         names.push((input.name.clone(), file));
     }
-    let text = serde_json::to_string(&names).map_err(|e| Diagnostic::error("E0901", e.to_string()))?;
+    let text = serde_json::to_string(&names).map_err(|e| Diagnostic::error("E0901", e.to_string()).caused_by(e))?;
     std::fs::write(to.join("names.json"), text).map_err(fail)
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tahoma_core::random::Random;
 use tahoma_core::{DType, Diagnostic, Tensor};
 use tahoma_runtime::cuda::{self, Options};
 use tahoma_runtime::{Artifact, RunReport, Runner, npy, sha256};
@@ -93,7 +94,8 @@ fn cubins(kit: &Path, artifact: &Artifact) -> Result<BTreeMap<String, Vec<u8>>, 
     for (k, text) in artifact.manifest.kernels.iter().zip(artifact.kernels.iter()) {
         let hash = sha256(text.as_bytes());
         let path = kit.join(cubin(&hash));
-        let bytes = std::fs::read(&path).map_err(|e| Diagnostic::error("E0605", format!("{}: {e}", path.display())).note(&*k.name))?;
+        let bytes =
+            std::fs::read(&path).map_err(|e| Diagnostic::error("E0605", format!("{}: {e}", path.display())).caused_by(e).note(&*k.name))?;
         all.insert(hash, bytes);
     }
     Ok(all)
@@ -112,15 +114,9 @@ pub fn value(kit: &Path, input: &Input) -> Result<Tensor, Diagnostic> {
     }
 }
 
-/// Numbers in (-scale, scale): the top 53 bits of splitmix64, started at `seed`.
+/// Numbers in [-scale, scale), started at `seed`.
 pub fn drawn(dtype: DType, shape: &[usize], seed: u64, scale: f64) -> Tensor {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 52) as f64 - 1.0) * scale
-    };
-    let v: Vec<f64> = (0..shape.iter().product()).map(|_| next()).collect();
+    let mut random = Random::new(seed);
+    let v: Vec<f64> = (0..shape.iter().product()).map(|_| random.signed() * scale).collect();
     Tensor::from_f64s(dtype, shape, &v)
 }

@@ -195,3 +195,27 @@ fn where_nothing_can_be_run_the_program_says_why() {
     std::fs::write(dir.path().join("w"), "damaged").unwrap();
     assert!(told(Some(""), &["run"]).contains("is not the file that the kit was made with"));
 }
+
+#[cfg(unix)]
+#[test]
+fn a_reader_that_has_gone_is_no_error_and_a_full_disk_is() {
+    let dir = tempfile::tempdir().unwrap();
+    finish(dir.path(), vec![case(dir.path(), "add", Kind::Form, &straight, &same, 0.0)]);
+    let start = |args: &[&str], out: std::process::Stdio| {
+        let o = Command::new(env!("CARGO_BIN_EXE_tahoma-kit")).args(args).current_dir(dir.path()).stdout(out).output().unwrap();
+        (o.status.code(), String::from_utf8_lossy(&o.stderr).into_owned())
+    };
+    for args in [["list"].as_slice(), &["--help"], &["list", "--help"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        assert_eq!(start(args, writer.into()), (Some(0), String::new()), "{args:?}");
+    }
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let (code, said) = start(&["list"], full.into());
+    assert!(code == Some(2) && said.contains("E0702"), "{said}");
+    // Nobody to tell.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = Command::new(env!("CARGO_BIN_EXE_tahoma-kit")).args(["list", "nowhere"]).stderr(writer).status().unwrap();
+    assert_eq!(status.code(), Some(2));
+}

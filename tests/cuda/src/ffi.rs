@@ -236,8 +236,8 @@ pub unsafe extern "C" fn cuModuleLoadDataEx(
             say("the fake driver runs PTX only");
             return Err(200);
         };
-        let m = parsed.map_err(|e| {
-            say(&format!("ptxas fatal: {e}"));
+        let m = parsed.map_err(|why| {
+            say(&format!("ptxas fatal: {why}"));
             218u32
         })?;
         let number = |s: &str| s.split_once('.').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?))).unwrap_or((u32::MAX, 0));

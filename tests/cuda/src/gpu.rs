@@ -179,13 +179,13 @@ impl Gpu {
 
     pub(crate) fn write(&mut self, at: u64, bytes: &[u8]) -> Done<()> {
         self.drain()?;
-        self.memory.write(at, bytes).map_err(|e| self.wrong(INVALID_VALUE, format!("copy to the device: {e}")))
+        self.memory.write(at, bytes).map_err(|why| self.wrong(INVALID_VALUE, format!("copy to the device: {why}")))
     }
 
     pub(crate) fn read(&mut self, at: u64, bytes: u64) -> Done<Vec<u8>> {
         self.drain()?;
         let got = self.memory.read(at, bytes).map(<[u8]>::to_vec);
-        let mut out = got.map_err(|e| self.wrong(INVALID_VALUE, format!("copy from the device: {e}")))?;
+        let mut out = got.map_err(|why| self.wrong(INVALID_VALUE, format!("copy from the device: {why}")))?;
         if self.config.corrupt == Some(self.copies)
             && let Some(last) = out.last_mut()
         {

@@ -1,7 +1,9 @@
 //! Draws from a seed, and what is drawn: numbers at the edges of every integer type, hostile strings.
 
-/// SplitMix64 (Steele, Lea, Flood 2014): any seed is as good as any other, so a case is its number.
-pub(crate) struct Draw(u64);
+use tahoma_core::random::Random;
+
+/// Any seed is as good as any other, so a case is its number.
+pub(crate) struct Draw(Random);
 
 /// Where sizes, axes and counts go wrong.
 const EDGES: &[i64] = &[
@@ -36,18 +38,11 @@ const FLOATS: &[f64] =
 
 impl Draw {
     pub(crate) fn new(seed: u64) -> Draw {
-        Draw(seed)
-    }
-    pub(crate) fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        Draw(Random::new(seed))
     }
     /// A number below `n`; 0 for 0.
     pub(crate) fn below(&mut self, n: usize) -> usize {
-        (self.bits() % n.max(1) as u64) as usize
+        self.0.below(n)
     }
     pub(crate) fn chance(&mut self, one_in: usize) -> bool {
         self.below(one_in) == 0

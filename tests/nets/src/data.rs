@@ -1,6 +1,7 @@
 //! Test data for the networks: drawn from a seed and the tensor's name, so that it is the same for every program that has it.
 
 use crate::bert::REDUCED_VOCABULARY;
+use tahoma_core::random::Random;
 use tahoma_core::{DType, Tensor, TensorType};
 
 /// What a masked score is lowered by.
@@ -17,10 +18,11 @@ pub fn tensor(name: &str, ty: &TensorType, seed: u64) -> Tensor {
     if ty.dtype == DType::Bool {
         return Tensor::bool(&dims, (0..n).map(|i| i % 2 == 0).collect());
     }
-    let mut state = name.bytes().fold(seed ^ 0xcbf2_9ce4_8422_2325, |h, b| (h ^ b as u64).wrapping_mul(0x100_0000_01b3));
+    let hash = name.bytes().fold(seed ^ 0xcbf2_9ce4_8422_2325, |h, b| (h ^ b as u64).wrapping_mul(0x100_0000_01b3));
+    let mut random = Random::new(hash);
     if ty.dtype.is_int() {
         let limit = if name.contains("mask") || name.contains("type") { 2 } else { REDUCED_VOCABULARY as u64 };
-        return Tensor::from_i64s(ty.dtype, &dims, &(0..n).map(|_| (next(&mut state) % limit) as i64).collect::<Vec<_>>());
+        return Tensor::from_i64s(ty.dtype, &dims, &(0..n).map(|_| (random.bits() % limit) as i64).collect::<Vec<_>>());
     }
     if let ("causal_mask", &[.., rows, columns]) = (name, &dims[..]) {
         let last = |i: usize| i / columns % rows + columns - rows;
@@ -32,7 +34,7 @@ pub fn tensor(name: &str, ty: &TensorType, seed: u64) -> Tensor {
         Some("var" | "gain") => (0.5, 1.0),
         _ => (1.0, 0.0),
     };
-    let v: Vec<f64> = (0..n).map(|_| ((next(&mut state) >> 11) as f64 / (1u64 << 52) as f64 - 1.0) * scale + shift).collect();
+    let v: Vec<f64> = (0..n).map(|_| random.signed() * scale + shift).collect();
     Tensor::from_f64s(ty.dtype, &dims, &v)
 }
 
@@ -43,12 +45,4 @@ fn fan_in(dims: &[usize]) -> usize {
         2 | 3 => dims[dims.len() - 2],
         _ => dims[1..].iter().product(),
     }
-}
-
-/// splitmix64.
-fn next(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let z = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }

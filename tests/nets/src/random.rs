@@ -14,6 +14,7 @@ use tahoma_core::graph::check_signature;
 use tahoma_core::numeric::{float_format, int_range};
 use tahoma_core::op::{EvalArgs, Fresh, InferArgs, OpDef};
 use tahoma_core::ops::OPS;
+use tahoma_core::random::Random as Rng;
 use tahoma_core::{Attrs, Builder, DType, Diagnostic, Origin, Program, Tensor, TensorType, ValueId};
 
 /// Ops that no random program has, and why.
@@ -98,7 +99,7 @@ impl Random {
     fn all(&self, draw: u64, mut of: impl FnMut(&mut Rng, &Leaf) -> Tensor) -> Values {
         let mut v = Values::default();
         for (i, l) in self.leaves.iter().enumerate() {
-            let mut rng = Rng::new(self.seed.wrapping_mul(0x1_0001).wrapping_add(draw << 40).wrapping_add(i as u64));
+            let mut rng = started(self.seed.wrapping_mul(0x1_0001).wrapping_add(draw << 40).wrapping_add(i as u64));
             let t = of(&mut rng, l);
             if l.weight {
                 v.weights.insert(l.name.clone(), t);
@@ -110,35 +111,11 @@ impl Random {
     }
 }
 
-/// splitmix64.
-#[derive(Debug)]
-struct Rng(u64);
-
-impl Rng {
-    fn new(seed: u64) -> Rng {
-        let mut r = Rng(seed);
-        r.bits();
-        r
-    }
-    fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-    fn below(&mut self, n: usize) -> usize {
-        (self.bits() % n.max(1) as u64) as usize
-    }
-    /// True once in `n` times.
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-    fn of<'a, T>(&mut self, all: &'a [T]) -> &'a T {
-        &all[self.below(all.len())]
-    }
-    fn unit(&mut self) -> f64 {
-        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
-    }
+/// A generator whose first number is taken.
+fn started(seed: u64) -> Rng {
+    let mut r = Rng::new(seed);
+    r.bits();
+    r
 }
 
 fn drawn(rng: &mut Rng, ty: &TensorType, draw: &Draw, awkward: bool) -> Tensor {
@@ -233,7 +210,7 @@ pub fn random(seed: u64) -> Random {
 }
 
 fn attempted(seed: u64, attempt: u64) -> Random {
-    let mut rng = Rng::new(seed ^ attempt << 48);
+    let mut rng = started(seed ^ attempt << 48);
     let home = match rng.below(20) {
         0..12 => DType::F32,
         12..15 => DType::BF16,
@@ -317,7 +294,7 @@ impl Gen {
     /// An input, weight or constant.
     fn leaf(&mut self, ty: TensorType, draw: Draw, weight: bool) -> ValueId {
         let i = self.leaves.len() as u64;
-        let mut rng = Rng::new(self.seed.wrapping_mul(0x1_0001).wrapping_add(i));
+        let mut rng = started(self.seed.wrapping_mul(0x1_0001).wrapping_add(i));
         let t = drawn(&mut rng, &ty, &draw, false);
         let name = format!("{}{i}", if weight { "w" } else { "x" });
         let v = if weight { self.b.weight(&name, ty.clone()) } else { self.b.input(&name, ty.clone()) };

@@ -114,9 +114,9 @@ fn weights_as_inputs(p: Program) -> Program {
 }
 
 fn program(name: &str, kind: Kind, p: &Program, inputs: Vec<(String, Given)>, targets: &[&'static str]) -> Result<Draft, Diagnostics> {
-    let dir = tempfile::tempdir().map_err(|e| Diagnostic::error("E0702", e.to_string()))?;
+    let dir = tempfile::tempdir().map_err(|e| Diagnostic::error("E0702", e.to_string()).caused_by(e))?;
     let file = dir.path().join(format!("{name}.mlir"));
-    std::fs::write(&file, print_program(p)?).map_err(|e| Diagnostic::error("E0702", e.to_string()))?;
+    std::fs::write(&file, print_program(p)?).map_err(|e| Diagnostic::error("E0702", e.to_string()).caused_by(e))?;
     let tensors: Vec<(String, Tensor)> = inputs.iter().map(|(n, g)| (n.clone(), g.tensor())).collect();
     let made = interp::evaluate_program(p, &tensors, &tahoma_core::eval::NoWeights)?;
     let outputs = made.into_iter().map(|(n, t)| {
@@ -147,7 +147,7 @@ fn bench(name: &str) -> Result<Program, Diagnostics> {
         return Ok(weights_as_inputs(tahoma_nets::encoder_layers(1, Size::Real)));
     }
     let mut b = Builder::new(Program::MAIN);
-    let fault = |e: tahoma_core::OpError| Diagnostic::error("E0901", format!("{name}: {e}"));
+    let fault = |why: tahoma_core::OpError| Diagnostic::error("E0901", format!("{name}: {why}"));
     let dtype = if name.ends_with("f16") { DType::F16 } else { DType::F32 };
     let y = match name {
         "bench-matmul-f32" | "bench-matmul-f16" => {

@@ -1,5 +1,6 @@
 //! What compiling costs: every real model for three targets, with its limit beside it, and onnxruntime's session start as a peer.
 
+use crate::say::say;
 use crate::setup::venv_python;
 use crate::shell::{self, cache, output, root};
 use crate::{bench_import, bench_interp};
@@ -39,7 +40,7 @@ pub(crate) fn run() -> Result<(), String> {
                 100.0 * megabytes / LIMIT_MEGABYTES,
                 peer.map_or("- | -".into(), |p| format!("{p:.3} s | {:.1}", seconds / p)),
             );
-            print!("{row}");
+            say(format_args!("{}", row.trim_end()));
             text += &row;
         }
     }

@@ -1,5 +1,6 @@
 //! What reading a large graph takes: a generated chain with branches and shape arithmetic, in three sizes, beside onnx's own inference.
 
+use crate::say::say;
 use crate::setup::venv_python;
 use crate::shell::{cache, output, root};
 
@@ -62,7 +63,7 @@ pub(crate) fn table() -> Result<String, String> {
             seconds * 1e6 / n as f64,
             seconds / peer,
         );
-        print!("{row}");
+        say(format_args!("{}", row.trim_end()));
         text += &row;
     }
     Ok(text)

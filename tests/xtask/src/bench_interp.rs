@@ -1,5 +1,6 @@
 //! What the reference interpreter takes beside onnxruntime and onnx's own reference evaluator, on the same two cores in one run.
 
+use crate::say::say;
 use crate::setup::venv_python;
 use crate::shell::{self, cache, output, root};
 
@@ -80,7 +81,7 @@ pub(crate) fn table() -> Result<String, String> {
             ours / ort,
             ours / slow
         );
-        print!("{row}");
+        say(format_args!("{}", row.trim_end()));
         text += &row;
     }
     Ok(text)

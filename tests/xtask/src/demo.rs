@@ -1,5 +1,6 @@
 //! The main job on a real model: PP-OCR's text recogniser, unmodified, on a drawn line of text.
 
+use crate::say::say;
 use crate::setup::venv_python;
 use crate::shell::{self, cache, output, root};
 
@@ -10,7 +11,7 @@ pub(crate) fn run() -> Result<(), String> {
     let input = "x=.tahoma/models/ocr-rec/inputs/x.npy";
     let out = cache().join("demo").display().to_string();
     for (target, device) in [("trn2", "trn2-sim"), ("sm_90a", "ptx-emu")] {
-        println!("\n== {target}: compile, verify against the reference interpreter, run on {device}\n");
+        say(format_args!("\n== {target}: compile, verify against the reference interpreter, run on {device}\n"));
         let artifact = format!("{out}/{target}");
         shell::run(&tahoma, &["compile", model, "--target", target, "--shape", "x=1x3x48x320", "-o", &artifact, "--force", "--time"], &[])?;
         shell::run(&tahoma, &["verify", model, "--target", target, "--input", input], &[])?;
@@ -19,7 +20,7 @@ pub(crate) fn run() -> Result<(), String> {
         let scores = format!("{results}/softmax_11.tmp_0.npy");
         let read = ["examples/read_line.py", &scores, ".tahoma/models/ocr-rec/alphabet.txt"];
         let line = output(&venv_python(), &read).ok_or("examples/read_line.py failed")?;
-        println!("\nThe line of text, as the model compiled for {target} reads it: {}", line.trim());
+        say(format_args!("\nThe line of text, as the model compiled for {target} reads it: {}", line.trim()));
     }
     Ok(())
 }

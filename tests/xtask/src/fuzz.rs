@@ -1,6 +1,7 @@
 //! Coverage-guided fuzzing of the ONNX reader with libFuzzer, on stable Rust: LLVM's instrumentation is a code generation option. And
 //! long runs of structural damage to models through everything (`tests/harness/fuzz`).
 
+use crate::say::say;
 use crate::shell::{self, cache, root};
 use std::fs;
 use std::path::Path;
@@ -29,7 +30,7 @@ pub(crate) fn run(seconds: u64) -> Result<(), String> {
     }
     let seeds = seed(&suite, &corpus, &mut 0)?;
     unpack(&corpus)?;
-    println!("{seeds} small models of the ONNX suite seed {}", corpus.display());
+    say(format_args!("{seeds} small models of the ONNX suite seed {}", corpus.display()));
     let triple = shell::output("rustc", &["--print", "host-tuple"]).unwrap_or_default();
     let triple = triple.trim();
     let target = cache().join("fuzz-target").display().to_string();
@@ -105,7 +106,7 @@ pub(crate) fn models(cases: u64, seed: u64) -> Result<(), String> {
         }
         found.extend(told.iter().map(|l| l.to_string()));
         next = if done { next + count } else { last + 1 };
-        println!("{} of {cases} cases, {} lines of faults", next - seed, found.len());
+        say(format_args!("{} of {cases} cases, {} lines of faults", next - seed, found.len()));
     }
     if found.is_empty() { Ok(()) } else { Err(found.join("\n")) }
 }

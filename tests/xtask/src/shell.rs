@@ -1,5 +1,6 @@
 //! Running other programs, with their command line shown.
 
+use crate::say::say;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
@@ -18,7 +19,7 @@ pub(crate) fn cache() -> PathBuf {
 /// Runs a program in the root, its output passed through. Errors: it cannot be started, or it fails.
 pub(crate) fn run(program: &str, args: &[&str], env: &[(&str, &str)]) -> Result<(), String> {
     let line = format!("{program} {}", args.join(" "));
-    println!("$ {line}");
+    say(format_args!("$ {line}"));
     let start = Instant::now();
     let status = Command::new(program)
         .args(args)
@@ -30,7 +31,7 @@ pub(crate) fn run(program: &str, args: &[&str], env: &[(&str, &str)]) -> Result<
         return Err(format!("`{line}` failed with {status}"));
     }
     if start.elapsed().as_secs() > 5 {
-        println!("  took {:.0} s", start.elapsed().as_secs_f64());
+        say(format_args!("  took {:.0} s", start.elapsed().as_secs_f64()));
     }
     Ok(())
 }

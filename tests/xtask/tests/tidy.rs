@@ -295,3 +295,127 @@ fn no_type_that_is_written_has_a_plain_float() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+/// The text from an opening bracket up to the one that closes it, and where that is; brackets in strings do not count.
+fn bracketed(text: &str, open: usize) -> Option<(&str, usize)> {
+    let (mut depth, mut string, mut escaped) = (0, false, false);
+    for (i, c) in text[open..].char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if string => escaped = true,
+            '"' => string = !string,
+            '(' | '[' | '{' if !string => depth += 1,
+            ')' | ']' | '}' if !string => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return Some((&text[open + 1..open + i], open + i + 1));
+        }
+    }
+    None
+}
+
+/// The method calls after a place: `.note(…).at(…)`.
+fn chain(text: &str, mut at: usize) -> &str {
+    let start = at;
+    loop {
+        let rest = text[at..].trim_start();
+        let Some(open) = rest.strip_prefix('.').and_then(|r| r.find(|c: char| !c.is_alphanumeric() && c != '_')) else { break };
+        let open = text.len() - rest.len() + 1 + open;
+        match bracketed(text, open).filter(|_| text[open..].starts_with('(')) {
+            Some((_, end)) => at = end,
+            None => break,
+        }
+    }
+    &text[start..at]
+}
+
+/// An error that goes into the message of a diagnostic is kept as its source. By convention `e` is an error, and a string is `why`.
+fn forgotten_causes(text: &str) -> Vec<usize> {
+    let told =
+        |s: &str| ["{e}", "{e:", "e.to_string()"].iter().any(|w| s.match_indices(w).any(|(i, _)| !s[..i].ends_with(char::is_alphanumeric)));
+    let mut wrong = vec![];
+    for call in ["Diagnostic::error(", "Diagnostic::warning(", "malformed(", "refused("] {
+        for (at, _) in text.match_indices(call) {
+            if let Some((message, end)) = bracketed(text, at + call.len() - 1)
+                && told(message)
+                && !chain(text, end).contains(".caused_by(")
+            {
+                wrong.push(at);
+            }
+        }
+    }
+    let closure = "map_err(|e|";
+    for (at, _) in text.match_indices(closure) {
+        if let Some((all, _)) = bracketed(text, at + "map_err".len()) {
+            let body = all["|e|".len()..].trim_start();
+            if told(body) && !body.starts_with("format!(") && !body.starts_with("e.to_string()") && !body.contains(".caused_by(") {
+                wrong.push(at);
+            }
+        }
+    }
+    wrong.sort();
+    wrong.dedup();
+    wrong
+}
+
+#[test]
+fn diagnostics_keep_the_errors_they_tell_of() {
+    let lost = |text: &str| forgotten_causes(text).len();
+    assert_eq!(lost(r#"x.map_err(|e| bad(format!("no: {e}")))"#), 1);
+    assert_eq!(lost(r#"let d = |e: io::Error| Diagnostic::error("E", format!("no ({e})")).note("n");"#), 1);
+    assert_eq!(lost(r#"Diagnostic::error("E", e.to_string()).at(o); y.caused_by(e)"#), 1);
+    assert_eq!(lost(r#"Diagnostic::error("E", format!("no ({e})")).note("(").caused_by(e)"#), 0);
+    assert_eq!(lost(r#"x.map_err(|e| fail("read", path, e)).map_err(|e| format!("no: {e}"))"#), 0);
+    let here = "tests/xtask/tests/tidy.rs";
+    let mut wrong = vec![];
+    for (f, text) in files(".rs").into_iter().filter(|(f, _)| f != here) {
+        wrong.extend(forgotten_causes(&text).into_iter().map(|at| format!("{f}:{}", 1 + text[..at].matches('\n').count())));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Multipliers of the generators that everybody writes again.
+const GENERATORS: &[&str] =
+    &["bf58476d1ce4e5b9", "94d049bb133111eb", "6364136223846793005", "2545f4914f6cdd1d", "5851f42d4c957f2d", "1664525", "1103515245"];
+/// The one generator, and where another is kept.
+const DRAWN: &[(&str, &str)] = &[
+    ("ir/core/src/random.rs", "the generator"),
+    ("tests/nets/src/growth.rs", "the graphs that tests/fusion.md measures are of this sequence"),
+    ("tests/xtask/tests/tidy.rs", "the list above"),
+];
+
+#[test]
+fn there_is_one_random_generator() {
+    let all = files(".rs");
+    for (f, why) in DRAWN {
+        assert!(all.iter().any(|(have, _)| have == f), "{f} is gone: {why}");
+    }
+    let steps = ["<<= 13", "<< 13;", "<< 17;"];
+    let has = |text: &str| {
+        let plain = text.replace('_', "");
+        GENERATORS.iter().any(|g| plain.contains(g)) || text.lines().any(|l| l.contains("^=") && steps.iter().any(|s| l.contains(s)))
+    };
+    let wrong: Vec<_> = all.iter().filter(|(f, text)| !DRAWN.iter().any(|(d, _)| d == f) && has(text)).map(|(f, _)| f).collect();
+    assert!(wrong.is_empty(), "tahoma_core::random has the generator: {wrong:?}");
+}
+
+/// `println!` panics where the reader has gone (`… | head`).
+#[test]
+fn programs_do_not_print_by_macros_that_panic() {
+    let of = ["compiler/cli/src/", "runtime/kit/src/", "tests/xtask/src/", "tests/src/bin/"];
+    let words = ["print!(", "println!(", "eprint!(", "eprintln!("];
+    let mut wrong = vec![];
+    for (f, text) in files(".rs").into_iter().filter(|(f, _)| of.iter().any(|o| f.starts_with(o))) {
+        let bad = |l: &&str| !l.trim_start().starts_with("//") && words.iter().any(|w| l.split_whitespace().any(|p| p.starts_with(w)));
+        wrong.extend(text.lines().filter(bad).map(|l| format!("{f}: {}", l.trim())));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    for args in [["--help"].as_slice(), &["frobnicate"]] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let (out, err) = (writer.try_clone().expect("its other end"), writer);
+        let status = Command::new(env!("CARGO_BIN_EXE_xtask")).args(args).stdout(out).stderr(err).status().expect("xtask runs");
+        assert!(status.code().is_some_and(|c| c < 100), "{args:?}: {status}");
+    }
+}

@@ -106,24 +106,20 @@ fn check(spec: &KernelSpec, inputs: &[Tensor]) -> Stats {
     stats
 }
 
-struct Random(u64);
+struct Random(tahoma_core::random::Random);
 
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        self.0 >> 33
-    }
-    fn unit(&mut self) -> f64 {
-        self.next() as f64 / (1u64 << 31) as f64 * 2.0 - 1.0
+    fn new(seed: u64) -> Random {
+        Random(tahoma_core::random::Random::new(seed))
     }
     fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
+        self.0.below(n as usize) as u64
     }
     fn tensor(&mut self, t: &TensorType) -> Tensor {
         let shape = t.shape.to_static().unwrap();
         let n: usize = shape.iter().product();
         if t.dtype.is_float() {
-            let v: Vec<f64> = (0..n).map(|_| self.unit()).collect();
+            let v: Vec<f64> = (0..n).map(|_| self.0.signed()).collect();
             return Tensor::from_f64s(t.dtype, &shape, &v);
         }
         let v: Vec<i64> = (0..n)
@@ -164,7 +160,7 @@ impl Case {
     }
     fn check(self, name: &str, out: ValueId) -> Stats {
         let spec = self.spec(name, out);
-        let inputs = Random(name.len() as u64 * 77 + 5).tensors(&spec);
+        let inputs = Random::new(name.len() as u64 * 77 + 5).tensors(&spec);
         check(&spec, &inputs)
     }
 }
@@ -338,7 +334,7 @@ fn infinities_pass_through_the_split() {
     let (a, b) = (c.input(&[16, 16]), c.input(&[16, 16]));
     let y = c.op("matmul", &[a, b], no());
     let spec = c.spec("infinite", y);
-    let mut x = Random(3).tensors(&spec);
+    let mut x = Random::new(3).tensors(&spec);
     let mut v = x[0].to_f64s();
     v[5] = f64::INFINITY;
     v[100] = f64::NAN;
@@ -500,7 +496,7 @@ fn functions_at_their_edges() {
 
 #[test]
 fn binaries_of_every_type() {
-    let mut r = Random(11);
+    let mut r = Random::new(11);
     for d in [DType::F32, DType::F64, DType::F16, DType::I64, DType::I32, DType::I8, DType::U8, DType::U32, DType::Bool] {
         let n = 257;
         for &b in Binary::ALL {
@@ -569,7 +565,7 @@ fn casts_between_all_types() {
         DType::U8,
         DType::Bool,
     ];
-    let mut r = Random(5);
+    let mut r = Random::new(5);
     for from in all {
         for to in all {
             let x = r.tensor(&TensorType::known(from, &[65]));
@@ -585,7 +581,7 @@ fn casts_between_all_types() {
 /// Random rows: extents, strides, guards, steps.
 #[test]
 fn random_rows() {
-    let mut r = Random(2026);
+    let mut r = Random::new(2026);
     for case in 0..60 {
         let extents = |r: &mut Random, n: u64, top: u64| (0..n).map(|_| 1 + r.below(top)).collect::<Vec<u64>>();
         let (no, ni) = (1 + r.below(3), r.below(3));
@@ -701,7 +697,7 @@ fn representatives() -> BTreeMap<&'static str, KernelSpec> {
 #[test]
 fn few_instructions_per_mma() {
     for (name, spec) in representatives().into_iter().filter(|s| matches!(s.1.body, Body::Contract(_))) {
-        let x = Random(1).tensors(&spec);
+        let x = Random::new(1).tensors(&spec);
         let s = check(&spec, &x);
         let other = s.alu + s.control + s.global + s.shared + s.other + s.sync;
         println!("{name}: {:.1} instructions per mma, {} mma", other as f64 / s.mma as f64, s.mma);
@@ -768,7 +764,7 @@ fn norms_and_attentions_are_one_kernel() {
     for c in crate::fused::cases().into_iter().chain(crate::fused::quantised()) {
         let spec = form(&c.graph, &c.name).unwrap_or_else(|e| panic!("{}: {e}", c.name));
         assert!(matches!(spec.body, Body::Contract(_)));
-        let inputs = Random(c.name.len() as u64).tensors(&spec);
+        let inputs = Random::new(c.name.len() as u64).tensors(&spec);
         check(&spec, &inputs);
     }
 }
@@ -777,7 +773,7 @@ fn norms_and_attentions_are_one_kernel() {
 fn routing_is_one_kernel() {
     for c in crate::fused::searches() {
         let spec = form(&c.graph, &c.name).unwrap_or_else(|e| panic!("{}: {e}", c.name));
-        let inputs = Random(c.name.len() as u64).tensors(&spec);
+        let inputs = Random::new(c.name.len() as u64).tensors(&spec);
         check(&spec, &inputs);
     }
 }
@@ -786,7 +782,7 @@ fn routing_is_one_kernel() {
 fn many_parts_and_many_outputs_are_one_kernel() {
     for c in crate::fused::wide() {
         let spec = form(&c.graph, &c.name).unwrap_or_else(|e| panic!("{}: {e}", c.name));
-        let inputs = Random(c.name.len() as u64).tensors(&spec);
+        let inputs = Random::new(c.name.len() as u64).tensors(&spec);
         check(&spec, &inputs);
     }
 }

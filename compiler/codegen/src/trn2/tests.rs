@@ -2,27 +2,23 @@
 //! check on.
 
 use super::*;
+use tahoma_core::random::Random;
 use tahoma_core::{Attrs, Builder as Graphs, Tensor, TensorType, ValueId, form, kernel_eval};
 use tahoma_sim::nki::{HbmTensor, Options, simulate};
 
 struct Case {
     b: Graphs,
     inputs: Vec<Tensor>,
-    seed: u64,
+    random: Random,
 }
 
 impl Case {
     fn new() -> Case {
-        Case { b: Graphs::new("k"), inputs: vec![], seed: 11 }
+        Case { b: Graphs::new("k"), inputs: vec![], random: Random::new(11) }
     }
     fn input(&mut self, shape: &[usize]) -> ValueId {
         let n: usize = shape.iter().product();
-        let data = (0..n)
-            .map(|_| {
-                self.seed = self.seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                ((self.seed >> 40) as f32 / (1u64 << 24) as f32) * 2.0 - 1.0
-            })
-            .collect();
+        let data = (0..n).map(|_| self.random.signed() as f32).collect();
         self.inputs.push(Tensor::f32(shape, data));
         self.b.input(&format!("x{}", self.inputs.len()), TensorType::known(DType::F32, shape))
     }
@@ -236,11 +232,7 @@ fn long_sums_keep_their_digits() {
 
 #[test]
 fn norms_and_attentions_are_one_kernel() {
-    let mut seed = 3u64;
-    let mut unit = || {
-        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (seed >> 33) as f64 / (1u64 << 31) as f64 * 2.0 - 1.0
-    };
+    let mut random = Random::new(3);
     for c in crate::fused::cases().into_iter().chain(crate::fused::searches()).chain(crate::fused::wide()) {
         let mut bound = 2e-5;
         let mut inputs = vec![];
@@ -251,7 +243,7 @@ fn norms_and_attentions_are_one_kernel() {
             if t.dtype == DType::BF16 {
                 bound = 2e-2;
             }
-            let v: Vec<f64> = (0..n).map(|_| unit()).collect();
+            let v: Vec<f64> = (0..n).map(|_| random.signed()).collect();
             inputs.push(Tensor::from_f64s(t.dtype, &shape, &v));
         }
         check_graph(&c.graph, &inputs, bound);

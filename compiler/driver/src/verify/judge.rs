@@ -134,7 +134,7 @@ pub fn judge(index: usize, name: &str, got: &Tensor, want: &Tensor, rule: &mut R
         format!("{}; rounding explains {} of them, not {}", r.why, e.explained, e.unexplained)
     } else if let Some(lost) = lost {
         r.verdict = Verdict::Inconclusive;
-        format!("{lost} of {} elements have no digit that rounding leaves: what they are says nothing", want.len())
+        format!("{lost} of {} elements have no digit that rounding leaves, in the model as written: what they are says nothing", want.len())
     } else {
         r.verdict = Verdict::AgreesWithinRounding;
         format!(

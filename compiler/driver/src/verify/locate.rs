@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use tahoma_core::artifact::{KernelDef, Manifest, PlanStep};
 use tahoma_core::eval::{Observe, Weights, run_watched};
 use tahoma_core::kernel::{Body, KernelSpec};
+use tahoma_core::random::Random;
 use tahoma_core::{DType, Diagnostic, Graph, Node, Origin, Program, Tensor, TensorType, kernel_eval};
 use tahoma_runtime::runner::match_inputs;
 use tahoma_runtime::{Runner, npy};
@@ -21,6 +22,9 @@ pub struct Fault {
     /// The model's nodes behind it.
     pub nodes: Vec<String>,
     pub detail: String,
+    /// Whether it is wrong for certain: a kernel beside its spec, on the inputs that it got. Else it is the first value of a stage that
+    /// none of the model's nodes behind it gives, and a rewrite may make such values.
+    pub certain: bool,
     /// Where its values were written.
     pub kept: Option<PathBuf>,
     #[serde(skip)]
@@ -39,7 +43,8 @@ impl Fault {
     /// Writes the values to `dir/name`: `input0.npy`, …, `got0.npy`, …, `want0.npy`, …. E0702.
     pub(super) fn keep(&mut self, dir: &Path, name: &str) -> Result<(), Diagnostic> {
         let folder = dir.join(npy::safe_name(&format!("{name}-{}", self.what), &mut BTreeSet::new()));
-        std::fs::create_dir_all(&folder).map_err(|e| Diagnostic::error("E0702", format!("cannot make {}: {e}", folder.display())))?;
+        std::fs::create_dir_all(&folder)
+            .map_err(|e| Diagnostic::error("E0702", format!("cannot make {}: {e}", folder.display())).caused_by(e))?;
         for (what, all) in [("input", &self.values.inputs), ("got", &self.values.got), ("want", &self.values.want)] {
             for (i, t) in all.iter().enumerate() {
                 npy::write(&folder.join(format!("{what}{i}.npy")), t)?;
@@ -103,6 +108,7 @@ impl Observe for Search<'_> {
                 what: n.attrs.func("callee").unwrap_or(n.op.name).to_string(),
                 nodes: leaves.iter().map(|o| o.to_string()).collect(),
                 detail: format!("{} of {} elements of {} differ, by up to {:.3e}", d.wrong, r.len(), r.ty(), d.max_abs),
+                certain: false,
                 kept: None,
                 values: Values { inputs: self.operands.clone(), got: results.to_vec(), want: vec![last.clone()] },
             });
@@ -160,6 +166,7 @@ pub(super) fn check_kernels(runner: &mut Runner, inputs: &[(String, Tensor)]) ->
                         what: k.name.clone(),
                         nodes: k.origin.leaves().iter().map(|o| o.to_string()).collect(),
                         detail: format!("output {i}: {}; by up to {:.3e}", r.why, d.max_abs),
+                        certain: true,
                         kept: None,
                         values: beside.values.clone(),
                     });
@@ -180,8 +187,9 @@ pub(crate) struct Beside {
 
 /// Judges a launch by the kernel's spec, on the inputs it got. E0605 for a spec that does not fit them.
 pub(crate) fn beside_its_spec(k: &KernelDef, ins: &[Tensor], outs: &[Tensor]) -> Result<Beside, Diagnostic> {
-    let meaning =
-        |ins: &[Tensor]| kernel_eval::eval(&k.spec, ins).map_err(|e| Diagnostic::error("E0605", format!("kernel {:?}: {e}", k.name)));
+    let meaning = |ins: &[Tensor]| {
+        kernel_eval::eval(&k.spec, ins).map_err(|e| Diagnostic::error("E0605", format!("kernel {:?}: {e}", k.name)).caused_by(e))
+    };
     let inputs: Vec<Tensor> = ins.iter().zip(&k.spec.inputs).map(|(t, ty)| reshaped(t, ty)).collect();
     let want = meaning(&inputs)?;
     let got: Vec<Tensor> = outs.iter().zip(&want).map(|(g, w)| reshaped(g, &w.ty())).collect();
@@ -222,9 +230,8 @@ fn nudge(t: &Tensor, sample: u64, unit: f64) -> Tensor {
         DType::F64 => 2f64.powi(-51),
         _ => unit,
     };
-    let sign =
-        |i: usize| if (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(7 + 11 * sample as u32) & 1 == 0 { 1.0 } else { -1.0 };
-    let v: Vec<f64> = t.to_f64s().iter().enumerate().map(|(i, x)| x * (1.0 + sign(i) * unit)).collect();
+    let mut random = Random::new(sample);
+    let v: Vec<f64> = t.to_f64s().iter().map(|x| x * (1.0 + if random.one_in(2) { unit } else { -unit })).collect();
     Tensor::from_f64s(t.dtype(), t.shape(), &v)
 }
 

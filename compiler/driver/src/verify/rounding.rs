@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tahoma_core::eval::{Observe, Weights, run_watched};
 use tahoma_core::op::{Contract, Kind, Monoid, Scalar};
+use tahoma_core::random::mix;
 use tahoma_core::scalar::{Binary, Unary};
 use tahoma_core::{Attr, Builder, DType, Diagnostic, Graph, Node, Program, Tensor, ValueId};
 
@@ -274,14 +275,6 @@ fn copies(k: &Kind) -> bool {
         Kind::Elementwise(Scalar::Select | Scalar::Compare(_)) => true,
         _ => false,
     }
-}
-
-/// SplitMix64's finaliser.
-fn mix(x: u64) -> u64 {
-    let mut z = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

@@ -133,45 +133,41 @@ fn itself_if_of_such(s: &mut Site, n: &Node, op: &str) -> Option<Id> {
 }
 
 #[cfg(test)]
+/// What they have in common.
+const ITSELF: Code = Code { name: "", class: Exact, op: "", lhs: "", rhs: "", doc: "", apply: |_, _| None, sample: |_| String::new() };
+
+#[cfg(test)]
 pub(super) static WRONG: &[Code] = &[
     Code {
         name: "wrong-abs-of-wrapped-sum",
-        class: Exact,
         op: "abs",
-        lhs: "",
-        rhs: "",
         doc: "w + w of int32 wraps: |w + w| is not w + w.",
         apply: |s, n| itself_if_of_such(s, n, "add"),
         sample: |_| "(abs (add (relu x:i32[16]) (relu x:i32[16])))".into(),
+        ..ITSELF
     },
     Code {
         name: "wrong-relu-of-wrapped-product",
-        class: Exact,
         op: "relu",
-        lhs: "",
-        rhs: "",
         doc: "So do products.",
         apply: |s, n| itself_if_of_such(s, n, "mul"),
         sample: |_| "(relu (mul (relu x:i16[16]) (relu y:i16[16])))".into(),
+        ..ITSELF
     },
     Code {
         name: "wrong-relu-of-wrapped-rows",
-        class: Exact,
         op: "relu",
-        lhs: "",
-        rhs: "",
         doc: "And sums of rows.",
         apply: |s, n| itself_if_of_such(s, n, "reduce_sum"),
         sample: |_| "(relu (reduce_sum (relu x:i64[4,4]) [1] true))".into(),
+        ..ITSELF
     },
     Code {
         name: "wrong-abs-of-narrowed",
-        class: Exact,
         op: "abs",
-        lhs: "",
-        rhs: "",
         doc: "A cast to a narrower integer keeps the low bits.",
         apply: |s, n| itself_if_of_such(s, n, "cast"),
         sample: |_| "(abs (cast (relu x:i32[16]) i8 true))".into(),
+        ..ITSELF
     },
 ];

@@ -3,6 +3,7 @@
 use crate::language::{AttrLeaf, Leaf, Node, OpId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tahoma_core::random::Random;
 use tahoma_core::{Attr, DType, Shape, Tensor, TensorType};
 
 /// What a variable stands for.
@@ -28,21 +29,18 @@ pub enum Draw {
 
 /// One drawing.
 pub struct Sample {
-    seed: u64,
+    random: Random,
     pub draw: Draw,
     pub given: BTreeMap<&'static str, Given>,
 }
 
 impl Sample {
     pub fn new(seed: u64) -> Sample {
-        let mut s = Sample { seed: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, draw: Draw::Plain, given: BTreeMap::new() };
-        s.below(7);
-        s
+        Sample { random: Random::new(seed), draw: Draw::Plain, given: BTreeMap::new() }
     }
     /// A number in `0..n`.
     pub fn below(&mut self, n: u64) -> usize {
-        self.seed = self.seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        ((self.seed >> 33) % n.max(1)) as usize
+        self.random.below(n as usize)
     }
     /// An extent: 1 to 5.
     pub fn dim(&mut self) -> usize {

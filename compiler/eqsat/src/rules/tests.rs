@@ -381,8 +381,10 @@ fn every_rule_as_code_holds_on_random_inputs() {
         }
     }
     for c in moves::concat::WRONG.iter().chain(gathers::WRONG).chain(compose::WRONG).chain(known::WRONG) {
-        let e = (1..=DRAWINGS).find_map(|seed| prove_code(c, seed, DType::F32, Draw::Awkward).err()).unwrap_or_default();
-        assert!(e.contains("became") || e.contains("right:"), "{} is not caught: {e}", c.name);
+        // A drawing may also be one on which it does not fire.
+        let caught = |e: &String| e.contains("became") || e.contains("right:");
+        let caught = (1..=DRAWINGS).any(|seed| prove_code(c, seed, DType::F32, Draw::Awkward).err().is_some_and(|e| caught(&e)));
+        assert!(caught, "{} is not caught", c.name);
     }
 }
 

@@ -1,13 +1,14 @@
 //! The weights of a directory: one `model.safetensors`, or the shards that an index names.
 
 use crate::external;
-use crate::file::{self, Data, Readable};
+use crate::file::{self, Data};
 use crate::json::Json;
 use crate::safetensors::entries_of;
 use crate::store::Store;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use tahoma_core::file::{Readable, open};
 use tahoma_core::{DType, Diagnostic, Diagnostics, Origin, TensorType};
 
 #[derive(Debug)]
@@ -23,14 +24,14 @@ impl Checkpoint {
         let mut c = Checkpoint { store: Store::default(), files: BTreeMap::new(), used: BTreeSet::new() };
         let (single, index) = (dir.join("model.safetensors"), dir.join("model.safetensors.index.json"));
         if single.is_file() {
-            c.add("model.safetensors", file::open(&single)?, None)?;
+            c.add("model.safetensors", open(&single)?, None)?;
             return Ok(c);
         }
         if !index.is_file() {
             return Err(missing(dir).into());
         }
         let bad = |why: String| Diagnostic::error("E0105", format!("model.safetensors.index.json: {why}"));
-        let json = Json::parse(&file::read(&index)?).map_err(bad)?;
+        let json = Json::parse(&file::read(&index)?).map_err(|e| bad(e.to_string()).caused_by(e))?;
         let weights = json.get("weight_map").and_then(Json::object).ok_or_else(|| bad("has no weight_map".into()))?;
         let mut shards: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for (name, file) in weights {

@@ -16,7 +16,8 @@ const MAX_SIZE: u64 = 1 << 24;
 
 impl Config {
     pub(crate) fn parse(bytes: &[u8]) -> Result<Config, Diagnostic> {
-        let json = Json::parse(bytes).map_err(|e| Diagnostic::error("E0108", format!("config.json is not valid JSON: {e}")))?;
+        let json =
+            Json::parse(bytes).map_err(|e| Diagnostic::error("E0108", format!("config.json is not valid JSON: {e}")).caused_by(e))?;
         match json {
             Json::Object(keys) => Ok(Config { keys, read: BTreeSet::new(), faults: vec![] }),
             _ => Err(Diagnostic::error("E0108", "config.json must hold one object")),

@@ -349,7 +349,7 @@ impl<'m> Importer<'m> {
         if elem == text::STRING {
             return self.text_input(name);
         }
-        let dtype = tensor_proto::dtype(elem).map_err(|e| Diagnostic::error("E0204", format!("graph input {name:?}: {e}")))?;
+        let dtype = tensor_proto::dtype(elem).map_err(|why| Diagnostic::error("E0204", format!("graph input {name:?}: {why}")))?;
         let clash = |given: String, declared: &[Option<Extent>]| {
             let shown: Vec<String> = declared.iter().map(|d| d.as_ref().map_or("?".into(), Extent::show)).collect();
             Diagnostic::error("E0207", format!("input {name:?} cannot have shape [{given}]: the model declares [{}]", shown.join(", ")))

@@ -106,7 +106,7 @@ pub(crate) fn read(t: &TensorProto, what: &str, budget: u64) -> Result<Text, Dia
     let dims: Option<Vec<usize>> = t.dims.iter().map(|&d| usize::try_from(d).ok()).collect();
     let dims = dims.ok_or_else(|| bad(format!("extents {:?} are none", t.dims)))?;
     let words: Result<Vec<String>, _> = t.string_data.iter().map(|s| std::str::from_utf8(s).map(str::to_string)).collect();
-    let words = words.map_err(|e| bad(format!("a string is not UTF-8: {e}")))?;
+    let words = words.map_err(|e| bad(format!("a string is not UTF-8: {e}")).caused_by(e))?;
     let count = words.len();
     Text::new(&dims, words).ok_or_else(|| bad(format!("extents {dims:?} do not fit {count} strings")))
 }

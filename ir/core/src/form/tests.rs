@@ -4,6 +4,7 @@ use super::*;
 use crate::eval::{NoWeights, run};
 use crate::graph::Program;
 use crate::kernel_eval;
+use crate::random::Random;
 use crate::tensor::Tensor;
 use crate::types::TensorType;
 
@@ -12,21 +13,16 @@ mod growth;
 struct Case {
     b: Builder,
     inputs: Vec<Tensor>,
-    seed: u64,
+    random: Random,
 }
 
 impl Case {
     fn new() -> Case {
-        Case { b: Builder::new("k"), inputs: vec![], seed: 7 }
+        Case { b: Builder::new("k"), inputs: vec![], random: Random::new(7) }
     }
     fn input(&mut self, shape: &[usize]) -> ValueId {
         let n: usize = shape.iter().product();
-        let data = (0..n)
-            .map(|_| {
-                self.seed = self.seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                ((self.seed >> 40) as f32 / (1u64 << 24) as f32) * 2.0 - 1.0
-            })
-            .collect();
+        let data = (0..n).map(|_| self.random.signed() as f32).collect();
         self.inputs.push(Tensor::f32(shape, data));
         self.b.input(&format!("x{}", self.inputs.len()), TensorType::known(DType::F32, shape))
     }

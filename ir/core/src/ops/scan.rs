@@ -5,7 +5,7 @@
 //! body       carried…  row of each…  others…   ->            next carried…  a row of each…
 //! ```
 
-use super::structure::{by_context, by_program, stacked};
+use super::structure::{STRUCTURE, stacked};
 use crate::diag::Diagnostic;
 use crate::eval::{Kept, Watch, Weights, run_watched};
 use crate::graph::{Node, Program};
@@ -28,12 +28,7 @@ pub static SCAN: &OpDef = &OpDef {
         AttrDef { name: "trips", ty: AttrType::Int },
         AttrDef { name: "reverse", ty: AttrType::Ints },
     ],
-    results: Results::Inferred,
-    kind: Kind::Structure,
-    tolerance: Tolerance::Exact,
-    examples: &[],
-    infer: by_context,
-    eval: by_program,
+    ..STRUCTURE
 };
 
 /// Most runs of one scan: what a file asks for must end.
@@ -159,7 +154,7 @@ pub(super) fn run_scan(
             s.reverse();
         }
         let ty = &body.types[body.outputs[form.carried + i].value.index()];
-        values.push(stacked(s, ty).map_err(|e| Diagnostic::error(e.code, e.message).at((*n.origin).clone()))?);
+        values.push(stacked(s, ty, n)?);
     }
     Ok(values)
 }

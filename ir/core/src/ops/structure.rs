@@ -37,6 +37,20 @@ pub(super) fn by_program(_: &EvalArgs) -> Result<Vec<Tensor>, OpError> {
     Err(OpError::value("this op is evaluated with its program"))
 }
 
+/// What ops over functions of the program have in common.
+pub(super) const STRUCTURE: OpDef = OpDef {
+    name: "",
+    doc: "",
+    operands: &[],
+    attrs: &[],
+    results: Results::Inferred,
+    kind: Kind::Structure,
+    tolerance: Tolerance::Exact,
+    examples: &[],
+    infer: by_context,
+    eval: by_program,
+};
+
 /// A tensor of the weight store; the graph holds its type.
 pub static WEIGHT: &OpDef = &OpDef {
     name: "weight",
@@ -57,12 +71,7 @@ pub static CALL: &OpDef = &OpDef {
     doc: "Applies a function of the program to the operands.",
     operands: &[OperandDef { name: "args", types: TypeSet::Any, variadic: true }],
     attrs: &[AttrDef { name: "callee", ty: AttrType::Func }],
-    results: Results::Inferred,
-    kind: Kind::Structure,
-    tolerance: Tolerance::Exact,
-    examples: &[],
-    infer: by_context,
-    eval: by_program,
+    ..STRUCTURE
 };
 
 /// Chooses between two functions of one signature.
@@ -74,12 +83,7 @@ pub static IF: &OpDef = &OpDef {
         OperandDef { name: "args", types: TypeSet::Any, variadic: true },
     ],
     attrs: &[AttrDef { name: "then", ty: AttrType::Func }, AttrDef { name: "else", ty: AttrType::Func }],
-    results: Results::Inferred,
-    kind: Kind::Structure,
-    tolerance: Tolerance::Exact,
-    examples: &[],
-    infer: by_context,
-    eval: by_program,
+    ..STRUCTURE
 };
 
 /// Repeats a function while a condition holds.
@@ -94,12 +98,7 @@ pub static LOOP: &OpDef = &OpDef {
         OperandDef { name: "args", types: TypeSet::Any, variadic: true },
     ],
     attrs: &[AttrDef { name: "body", ty: AttrType::Func }, AttrDef { name: "carried", ty: AttrType::Int }],
-    results: Results::Inferred,
-    kind: Kind::Structure,
-    tolerance: Tolerance::Exact,
-    examples: &[],
-    infer: by_context,
-    eval: by_program,
+    ..STRUCTURE
 };
 
 pub static ROWS: &[&OpDef] = &[CONSTANT, WEIGHT, CALL, IF, LOOP, super::scan::SCAN];
@@ -140,13 +139,17 @@ fn run_loop(program: &Program, n: &Node, operands: Vec<Tensor>, weights: &dyn We
         i += 1;
     }
     for (s, o) in stacks.into_iter().zip(&body.outputs[1 + carried..]) {
-        values.push(stacked(s, &body.types[o.value.index()]).map_err(|e| Diagnostic::error(e.code, e.message).at((*n.origin).clone()))?);
+        values.push(stacked(s, &body.types[o.value.index()], n)?);
     }
     Ok(values)
 }
 
 /// Equal tensors along a new first axis; none of them have the type that the body declares, open extents being 0.
-pub(super) fn stacked(all: Vec<Tensor>, ty: &TensorType) -> Result<Tensor, OpError> {
+pub(super) fn stacked(all: Vec<Tensor>, ty: &TensorType, n: &Node) -> Result<Tensor, Diagnostic> {
+    stack(all, ty).map_err(|e| Diagnostic::error(e.code, e.message).at((*n.origin).clone()))
+}
+
+fn stack(all: Vec<Tensor>, ty: &TensorType) -> Result<Tensor, OpError> {
     let Some(first) = all.first() else {
         let dims: Vec<usize> = std::iter::once(0).chain(ty.shape.0.iter().map(|d| d.known().unwrap_or(0) as usize)).collect();
         return Ok(Tensor::full(ty.dtype, &dims, 0.0));

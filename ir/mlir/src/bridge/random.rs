@@ -7,18 +7,15 @@ use tahoma_core::op::{AttrType, Results};
 use tahoma_core::ops::OPS;
 use tahoma_core::{Attr, Attrs, DType, Dim, Graph, Origin, Program, Shape, Tensor, TensorType, ValueId};
 
-/// xorshift64*: enough to reach odd corners, and the same in every run.
-struct Random(u64);
+/// Draws what odd corners are made of.
+struct Random(tahoma_core::random::Random);
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+        self.0.bits()
     }
     fn below(&mut self, n: usize) -> usize {
-        (self.next() >> 33) as usize % n
+        self.0.below(n)
     }
     fn pick<T: Clone>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())].clone()
@@ -166,7 +163,7 @@ impl Random {
 fn every_op_survives_with_every_kind_of_attribute_type_and_origin() {
     let s = Session::new().unwrap_or_else(|d| panic!("{d}"));
     for seed in 1..=60 {
-        let mut r = Random(0x9e37_79b9_7f4a_7c15u64.wrapping_mul(seed));
+        let mut r = Random(tahoma_core::random::Random::new(seed));
         let mut p = Program::new(r.graph("main"));
         let second = format!("k{}", r.name());
         p.functions.insert(second.clone(), r.graph(&second));

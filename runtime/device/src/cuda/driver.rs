@@ -50,7 +50,7 @@ macro_rules! driver {
                     // pointer is used only while `_library` keeps it mapped.
                     let $name = unsafe { library.get::<unsafe extern "C" fn($($arg),*) -> CuResult>(concat!($symbol, "\0").as_bytes()) }
                         .map(|s| *s)
-                        .map_err(|e| refuse($symbol, format!("the driver does not export it: {e}"), "update the NVIDIA driver"))?;
+                        .map_err(|why| refuse($symbol, format!("the driver does not export it: {why}"), "update the NVIDIA driver"))?;
                 )*
                 Ok(Driver { $($name,)* _library: library })
             }
@@ -238,7 +238,7 @@ impl Gpu {
     pub(super) fn load(self: &Arc<Self>, text: &str, cubin: Option<&[u8]>, file: &str) -> Result<Module, CudaError> {
         self.current()?;
         let fail = |m: String| refuse("cuModuleLoadDataEx", m, PLEASE_REPORT);
-        let entries = signatures(text, file).map_err(|e| fail(e.to_string()))?;
+        let entries = signatures(text, file).map_err(|why| fail(why.to_string()))?;
         let ptx = CString::new(text).map_err(|_| fail(format!("{file} holds a zero byte")))?;
         let image: *const c_void = match cubin {
             None => ptx.as_ptr().cast(),

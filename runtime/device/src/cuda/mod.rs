@@ -64,9 +64,9 @@ pub fn card(options: &Options) -> Result<Card, Diagnostic> {
 }
 
 fn unavailable(e: CudaError) -> Diagnostic {
-    let mut d = Diagnostic::error("E0604", format!("device cuda is not available: {e}")).note(e.remedy);
-    d.notes.push("--device ptx-emu runs the same kernels on any machine".into());
-    d
+    let remedy = e.remedy;
+    let d = Diagnostic::error("E0604", format!("device cuda is not available: {e}")).caused_by(e);
+    d.note(remedy).note("--device ptx-emu runs the same kernels on any machine")
 }
 
 /// Opens the first GPU. E0604 where there is no driver or no device.
@@ -87,9 +87,11 @@ fn failed(e: CudaError) -> Diagnostic {
         None if e.call == "dlopen" => "E0604",
         None => "E0603",
     };
-    let mut d = Diagnostic::error(code, format!("device cuda: {e}"));
-    d.notes.extend(e.log.iter().map(|l| format!("the driver's compiler: {l}")));
-    d.note(e.remedy)
+    let remedy = e.remedy;
+    let log: Vec<String> = e.log.iter().map(|l| format!("the driver's compiler: {l}")).collect();
+    let mut d = Diagnostic::error(code, format!("device cuda: {e}")).caused_by(e);
+    d.notes.extend(log);
+    d.note(remedy)
 }
 
 /// A card as a device of the runner: kernels take one pointer per input, then one per output.

@@ -7,13 +7,8 @@ use tahoma_machine::trn2::parse::parse;
 use tahoma_machine::trn2::{Engine, time};
 
 pub(super) fn noise(n: usize, seed: u32) -> Vec<f32> {
-    let mut s = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
-    (0..n)
-        .map(|_| {
-            s = s.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (s >> 8) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .collect()
+    let mut random = tahoma_core::random::Random::new(seed.into());
+    (0..n).map(|_| random.signed() as f32).collect()
 }
 
 pub(super) fn run(text: &str, inputs: &[HbmTensor]) -> Outcome {

@@ -237,10 +237,9 @@ mod tests {
 
     #[test]
     fn rounding_is_to_nearest_even_as_the_half_crate_does() {
-        let mut s = 1u32;
+        let mut random = tahoma_core::random::Random::new(1);
         for _ in 0..20_000 {
-            s = s.wrapping_mul(1664525).wrapping_add(1013904223);
-            let x = f32::from_bits(s);
+            let x = f32::from_bits(random.bits() as u32);
             if x.is_nan() {
                 continue;
             }

@@ -153,7 +153,7 @@ pub fn launch(
     };
     let params = pack_params(k, args).map_err(refuse)?;
     let shared_bytes = check_shape(k, grid, block, dynamic_shared).map_err(refuse)?;
-    let globals = mem.module(module.id, &module.globals).map_err(|e| refuse(e.to_string()))?;
+    let globals = mem.module(module.id, &module.globals).map_err(|why| refuse(why.to_string()))?;
 
     let threads = block.iter().product::<u32>();
     let warps = threads.div_ceil(32) as usize;

@@ -2,12 +2,12 @@
 //! the classes or targets.
 
 use super::scores::{Labels, Transform, above, floats, highest, rows};
-use super::trees::{COMPARE, Forest, MOST, list, look, numbers, numbers_as};
+use super::trees::{COMPARE, Forest, MOST, TARGETS, list, look, numbers, numbers_as, room};
 use super::{Import, Row, one};
 use crate::onnx::context::{Context, R, V};
 use crate::onnx::frame::Slot;
 use std::collections::HashMap;
-use tahoma_core::{Buffer, DType, OpError, Tensor};
+use tahoma_core::{Buffer, DType, OpError, Tensor, memory};
 
 const ML: &str = "ai.onnx.ml";
 
@@ -39,6 +39,7 @@ fn read(cx: &Context, what: &str, count: usize) -> R<(Forest, Vec<Weight>)> {
     if n > MOST {
         return Err(OpError::new("E0107", format!("more than {MOST} nodes")));
     }
+    room(n)?;
     let (trees, ids) = (list(cx, "nodes_treeids", n)?, list(cx, "nodes_nodeids", n)?);
     let (yes, no) = (list(cx, "nodes_truenodeids", n)?, list(cx, "nodes_falsenodeids", n)?);
     let feature = list(cx, "nodes_featureids", n)?;
@@ -128,12 +129,13 @@ fn scores(cx: &mut Context, forest: Forest, weights: &[Weight], count: usize, ho
     let (leaves, trees) = (forest.leaves, forest.roots.len());
     let size = leaves.checked_mul(count).filter(|&s| s <= MOST);
     let size = size.ok_or_else(|| OpError::new("E0107", format!("{leaves} leaves times {count} scores are more than {MOST}")))?;
+    memory::ask_elements(size as u64, 20, &format_args!("a table of {leaves} leaves and {count} scores"))?;
     let none = match how {
         Aggregate::Sum | Aggregate::Average => 0.0,
         Aggregate::Min => f64::INFINITY,
         Aggregate::Max => f64::NEG_INFINITY,
     };
-    let (mut table, mut has) = (vec![none; size], vec![0i64; size]);
+    let (mut table, mut has) = (vec![none; size], vec![0u8; size]);
     for w in weights {
         let at = w.leaf * count + w.to;
         table[at] = match how {
@@ -160,8 +162,7 @@ fn scores(cx: &mut Context, forest: Forest, weights: &[Weight], count: usize, ho
     if has.iter().all(|&h| h != 0) {
         return Ok((y, None));
     }
-    let has = cx.constant(Tensor::i64(&[leaves, count], has));
-    let has = cx.cast(has, DType::U8)?;
+    let has = cx.constant(Tensor::new(DType::U8, &[leaves, count], Buffer::U8(has)));
     let has = look(cx, has, leaf)?;
     let any = cx.reduce("reduce_max", has, &[1], false)?;
     let any = cx.cast(any, DType::Bool)?;
@@ -190,7 +191,7 @@ fn base_values(cx: &Context, count: usize) -> R<Vec<f64>> {
 
 fn regressor(cx: &mut Context) -> R<V> {
     let count = cx.attrs.int("n_targets").unwrap_or(1);
-    let count = usize::try_from(count).ok().filter(|&t| t > 0 && t < MOST);
+    let count = usize::try_from(count).ok().filter(|&t| t > 0 && t < TARGETS);
     let count = count.ok_or_else(|| OpError::attr("n_targets is out of range"))?;
     let how = match cx.attrs.str("aggregate_function").unwrap_or("SUM") {
         "SUM" => Aggregate::Sum,

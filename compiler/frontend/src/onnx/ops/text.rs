@@ -115,7 +115,7 @@ fn full_match(cx: &mut Context) -> R<V> {
     let x = cx.need_text(0)?;
     let pattern = cx.attrs.str("pattern").unwrap_or_default();
     let regex = regex::Regex::new(&format!(r"\A(?:{pattern})\z"))
-        .map_err(|e| OpError::attr(format!("pattern {pattern:?} is no regular expression: {e}")))?;
+        .map_err(|why| OpError::attr(format!("pattern {pattern:?} is no regular expression: {why}")))?;
     let hits = x.words.iter().map(|w| regex.is_match(w)).collect();
     Ok(cx.constant(Tensor::bool(&x.shape, hits)))
 }

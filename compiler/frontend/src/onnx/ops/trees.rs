@@ -5,13 +5,21 @@ use super::scores::Transform;
 use super::{Row, one};
 use crate::onnx::context::{Context, R, V, attrs};
 use crate::tensor_proto;
-use tahoma_core::{DType, OpError, Tensor};
+use tahoma_core::{DType, OpError, Tensor, memory};
 
 pub(super) static ROWS: &[Row] = &[one("TreeEnsemble", 5, tree_ensemble).of("ai.onnx.ml")];
 
-/// Most nodes and leaves together, and deepest tree.
-pub(super) const MOST: usize = 1 << 22;
+/// Most nodes and leaves together, or entries of a table over them. What the machine has room for is asked before.
+pub(super) const MOST: usize = 1 << 28;
+/// Most targets: fewer than 2^22.
+pub(super) const TARGETS: usize = 1 << 22;
+/// Deepest tree.
 const DEEPEST: usize = 256;
+
+/// Room for so many nodes with what is known of each while trees are read. E0609.
+pub(super) fn room(nodes: usize) -> R<()> {
+    memory::ask_elements(nodes as u64, 256, &format_args!("an ensemble of {nodes} nodes"))
+}
 
 /// Comparisons by their code; the last is membership of a set.
 pub(super) const COMPARE: [&str; 6] = ["le", "lt", "ge", "gt", "eq", "ne"];
@@ -152,6 +160,7 @@ fn tree_ensemble(cx: &mut Context) -> R<V> {
     let splits = numbers(cx, "nodes_splits")?.ok_or_else(|| missing("nodes_splits"))?;
     let weights = numbers(cx, "leaf_weights")?.ok_or_else(|| missing("leaf_weights"))?;
     let (n, leaves) = (modes.len(), weights.len());
+    room(n.saturating_add(leaves))?;
     if splits.len() != n {
         return Err(OpError::attr(format!("{n} modes and {} splits make no trees", splits.len())));
     }
@@ -164,7 +173,7 @@ fn tree_ensemble(cx: &mut Context) -> R<V> {
     let targets = list(cx, "leaf_targetids", leaves)?;
     let roots = cx.attrs.ints("tree_roots").unwrap_or_default().to_vec();
     let feature = list(cx, "nodes_featureids", n)?;
-    let count = cx.attrs.int("n_targets").and_then(|t| usize::try_from(t).ok()).filter(|&t| t > 0 && t < MOST);
+    let count = cx.attrs.int("n_targets").and_then(|t| usize::try_from(t).ok()).filter(|&t| t > 0 && t < TARGETS);
     let count = count.ok_or_else(|| missing("n_targets"))?;
     let sound = roots.iter().all(|&r| r >= 0 && (r as usize) < n) && targets.iter().all(|&t| t >= 0 && (t as usize) < count);
     if !sound {
@@ -201,6 +210,7 @@ fn members(cx: &mut Context, modes: &[i64], leaves: usize, dtype: DType) -> R<Op
     let width = sets.iter().map(|s| s.len()).max().unwrap_or(0).max(1);
     let rows = modes.len() + leaves;
     let size = rows.checked_mul(width).filter(|&s| s <= MOST).ok_or_else(|| OpError::new("E0107", "the sets are too large"))?;
+    memory::ask_elements(size as u64, 16, &"a table of the sets")?;
     let mut table = vec![f64::NAN; size];
     for (&row, set) in holders.iter().zip(&sets) {
         table[row * width..row * width + set.len()].copy_from_slice(set);

@@ -1,13 +1,13 @@
-//! Files as bytes. They are read, not mapped: where another process cuts a mapped file short, touching it ends this process with
+//! Files that a user or a model names, as bytes: the one way in which any crate opens them. They are read, not mapped: where another process cuts a mapped file short, touching it ends this process with
 //! SIGBUS. Locks on Linux bind only those who ask for them, and a library has no business with signal handlers; a read that ends early
 //! is an error like any other. What is hashed is the bytes that are used, and only what is used is held.
 //!
 //! Only regular files are opened: a pipe would wait for its other end, a device may do anything when it is opened.
 
+use crate::Diagnostic;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use tahoma_core::Diagnostic;
 
 /// A regular file, open for reading at any place.
 #[derive(Debug)]
@@ -21,32 +21,51 @@ fn refused(path: &Path, why: impl std::fmt::Display) -> Diagnostic {
     Diagnostic::error("E0101", format!("cannot read {}: {why}", path.display()))
 }
 
+fn failed(path: &Path, e: io::Error) -> Diagnostic {
+    refused(path, &e).caused_by(e)
+}
+
+/// E0101 for what is not a regular file.
+fn regular(path: &Path, m: &std::fs::Metadata) -> Result<(), Diagnostic> {
+    match (m.is_file(), m.is_dir()) {
+        (true, _) => Ok(()),
+        (_, true) => Err(refused(path, "it is a directory")),
+        _ => Err(refused(path, "it is not a regular file")),
+    }
+}
+
+/// E0107 where a file of `bytes` bytes is longer than is read of its kind.
+pub fn at_most(path: &Path, bytes: u64, most: u64) -> Result<(), Diagnostic> {
+    if bytes > most {
+        return Err(Diagnostic::error("E0107", format!("{} has {bytes} bytes, of which at most {most} are read", path.display())));
+    }
+    Ok(())
+}
+
 /// Opens a regular file. E0101 for anything else.
 pub fn open(path: &Path) -> Result<Readable, Diagnostic> {
-    let kind = |m: &std::fs::Metadata| if m.is_dir() { "it is a directory" } else { "it is not a regular file" };
     // Devices are not even opened; what was opened is looked at again.
-    let meta = std::fs::metadata(path).map_err(|e| refused(path, e))?;
-    if !meta.is_file() {
-        return Err(refused(path, kind(&meta)));
-    }
-    let file = open_at_once(path).map_err(|e| refused(path, e))?;
-    let meta = file.metadata().map_err(|e| refused(path, e))?;
-    if !meta.is_file() {
-        return Err(refused(path, kind(&meta)));
-    }
-    Ok(Readable { file, path: path.to_path_buf(), bytes: meta.len() })
+    regular(path, &std::fs::metadata(path).map_err(|e| failed(path, e))?)?;
+    Readable::new(open_at_once(path).map_err(|e| failed(path, e))?, path.to_path_buf())
 }
 
 /// All bytes of a regular file of at most `most`. E0101; E0107 for a longer one.
 pub fn read(path: &Path, most: u64) -> Result<Vec<u8>, Diagnostic> {
     let f = open(path)?;
-    if f.bytes > most {
-        return Err(Diagnostic::error("E0107", format!("{} has {} bytes, of which at most {most} are read", path.display(), f.bytes)));
-    }
+    at_most(path, f.bytes, most)?;
     f.part(0, f.bytes)
 }
 
 impl Readable {
+    /// `file` if it is a regular one; `path` is what errors call it. E0101.
+    pub fn new(file: File, path: PathBuf) -> Result<Readable, Diagnostic> {
+        let meta = file.metadata().map_err(|e| failed(&path, e))?;
+        regular(&path, &meta)?;
+        Ok(Readable { file, path, bytes: meta.len() })
+    }
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
     /// Bytes the file had when it was opened.
     pub fn len(&self) -> u64 {
         self.bytes
@@ -68,7 +87,7 @@ impl Readable {
         out.resize(n, 0);
         read_at(&self.file, &mut out, offset).map_err(|e| match e.kind() {
             io::ErrorKind::UnexpectedEof => ends().note("it was cut short after it was opened"),
-            _ => refused(&self.path, e),
+            _ => failed(&self.path, e),
         })?;
         Ok(out)
     }
