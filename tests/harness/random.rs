@@ -121,7 +121,7 @@ fn one(seed: u64, target: &str, device: &str, class: Numerics, count: &mut Count
     };
     let (got, report) = compiled.run(&given, device).map_err(|d| format!("not run: {d}"))?;
     count.ran += 1;
-    count.launches += report.launches as u64;
+    count.launches += report.launches;
     count.elements += want.iter().map(Tensor::len).sum::<usize>();
     let got: Vec<Tensor> = got.into_iter().map(|g| g.1).collect();
     if let Some(b) = bound {
