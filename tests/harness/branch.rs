@@ -26,7 +26,7 @@ fn function(name: &str, f: impl FnOnce(&mut Builder, ValueId, ValueId) -> Vec<Va
 }
 
 /// `outer ? (softmax(x xᵀ), x, inner ? x + x : exp x) : (7, relu x, relu x)`
-fn program() -> Program {
+pub(crate) fn program() -> Program {
     let square = TensorType::known(DType::F32, &[4, 4]);
     let same = TensorType::known(DType::F32, &[4, 8]);
     let mut b = Builder::new("main");

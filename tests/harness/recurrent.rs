@@ -21,7 +21,7 @@ fn slice(b: &mut Builder, v: ValueId, hidden: usize, gate: usize) -> ValueId {
 
 /// Two layers as an importer would write them: the first gives all its steps, the second reads them backwards, with a mask; weights come
 /// in as values, projections stand in the body. `hidden` of 6 makes rows that are not aligned as kernels need them.
-fn program(hidden: usize, trips: usize) -> Program {
+pub(crate) fn program(hidden: usize, trips: usize) -> Program {
     let state = known(&[1, hidden]);
     let f = |b: &mut Builder, op: &str, x: &[ValueId]| b.op(op, x, a()).unwrap();
     let mut b = Builder::new("cell");

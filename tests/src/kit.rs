@@ -2,7 +2,7 @@
 
 mod cases;
 
-pub use cases::{Source, sources};
+pub use cases::{Source, sources, weights_as_inputs};
 
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};

@@ -203,3 +203,40 @@ fn names_of_a_model_do_not_drive_the_terminal() {
         assert_eq!((r.code, wrong(&r)), (Some(0), None), "{line}");
     }
 }
+
+#[test]
+fn names_of_an_artifact_do_not_drive_the_terminal() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("m.mlir"), MODEL).unwrap();
+    assert_eq!(run(dir.path(), &["compile", "m.mlir", "--target", "trn2", "-o", "a"], &[]).code, Some(0));
+    let manifest = dir.path().join("a/manifest.json");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    // A NumPy file of two by three f32 zeros.
+    let head = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }";
+    let npy = [b"\x93NUMPY\x01\x00\x76\x00", format!("{head:<117}\n").as_bytes(), &[0; 24]].concat();
+    std::fs::write(dir.path().join("x.npy"), npy).unwrap();
+    let names = tahoma_core::escape::hostile().into_iter().filter(|h| h.len() < 1000 && !h.contains('\0'));
+    for (i, h) in names.enumerate() {
+        let quoted = |h: &str| serde_json::to_string(h).unwrap();
+        // Both ports, and what else a person might be told.
+        let changed = match i % 3 {
+            0 => text.replace("\"m.mlir\"", &quoted(&h)).replace("\"x\"", &quoted(&h)).replace("\"y\"", &quoted(&h)),
+            1 => text.replace("\"trn2\"", &quoted(&h)),
+            _ => text.replace("kernels/k0.py", quoted(&h).trim_matches('"')),
+        };
+        std::fs::write(&manifest, changed).unwrap();
+        let given = format!("--input={}=x.npy", if i % 3 == 0 { &*h } else { "x" });
+        let _ = std::fs::remove_dir_all(dir.path().join("out"));
+        let r = run(dir.path(), &["run", "a", "--allow-edited", "--device", "trn2-sim", &given, "--output-dir", "out"], &[]);
+        assert_eq!(wrong(&r), None, "{h:?}");
+        assert!(i % 3 != 0 || h.is_empty() || h.contains('=') || r.code == Some(0), "{h:?}: {}", r.err);
+        if i % 5 == 0 {
+            assert_eq!(wrong(&run(dir.path(), &["verify", "a"], &[])), None, "{h:?}");
+        }
+        // What was written is one file in the folder that was named.
+        let made: Vec<_> = std::fs::read_dir(dir.path()).unwrap().flatten().map(|e| e.file_name()).collect();
+        assert!(made.iter().all(|n| ["m.mlir", "a", "x.npy", "out"].iter().any(|o| n == o)), "{h:?}: {made:?}");
+        let written = std::fs::read_dir(dir.path().join("out")).into_iter().flatten().flatten().count();
+        assert_eq!(written, usize::from(r.code == Some(0)), "{h:?}");
+    }
+}

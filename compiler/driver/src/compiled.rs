@@ -20,6 +20,8 @@ pub struct Compiled {
     pub(crate) store: Arc<Store>,
     /// Write the manifest in one line, a third as long.
     pub compact: bool,
+    /// Kernels that LLVM did not optimise, since dearer ones took all the lines that it may.
+    pub left_to_ptxas: usize,
     pub warnings: Vec<Diagnostic>,
     /// What each stage took, in order.
     pub times: Vec<StageTime>,

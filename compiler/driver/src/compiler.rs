@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use tahoma_core::artifact::{KernelDef, Manifest, Numerics, SCHEMA, WeightRef};
-use tahoma_core::{Diagnostic, Diagnostics, Origin, Program, Tensor, Text, Vocabulary};
+use tahoma_core::{Diagnostic, Diagnostics, Program, Tensor, Text, Vocabulary};
 use tahoma_eqsat::span::{self, Span};
 use tahoma_frontend::{Imported, Location, Store, parse_shape};
 use tahoma_mlir::Module;
@@ -263,14 +263,13 @@ impl Compiler {
     /// Kernels and plan.
     pub fn lower(&self, program: &Program, target: Target) -> Result<Plan, Diagnostics> {
         let (done, all) = (AtomicUsize::new(0), program.functions.len().saturating_sub(1));
-        Ok(plan::plan(program, &|spec, origin: &Origin| {
-            let lowered = target.lower(spec, origin);
+        let done = || {
             let done = 1 + done.fetch_add(1, Ordering::Relaxed);
             if let Some(f) = &self.on_kernel {
                 f(done, all.max(done));
             }
-            lowered
-        })?)
+        };
+        Ok(plan::plan(program, plan::Lower { target, done: &done })?)
     }
 
     /// The artifact of a plan.
@@ -288,6 +287,7 @@ impl Compiler {
         if let Some(bytes) = packed {
             files.insert(pack::FILE.to_string(), bytes);
         }
+        let left_to_ptxas = plan.kernels.iter().filter(|k| !k.lowered.optimised).count();
         let mut kernels = vec![];
         for k in plan.kernels {
             let file = format!("kernels/{}.{}", k.lowered.name, target.ending());
@@ -333,7 +333,8 @@ impl Compiler {
         tahoma_runtime::artifact::check(&manifest).map_err(|d| {
             Diagnostic::error("E0901", format!("the plan is wrong: {}", d.message)).note("stage: emit; please report it").caused_by(d)
         })?;
-        Ok(Compiled { manifest: Arc::new(manifest), files, store, compact: false, warnings: vec![], times: vec![] })
+        let (manifest, warnings, times) = (Arc::new(manifest), vec![], vec![]);
+        Ok(Compiled { manifest, files, store, compact: false, left_to_ptxas, warnings, times })
     }
 
     fn dump_program(&self, stage: Stage, program: &Program) -> Result<(), Diagnostics> {

@@ -9,12 +9,12 @@
 //! any other op                                 launch of a kernel of its own, or a host step with the reason
 //! ```
 //!
-//! Equal kernels are lowered once; lowering runs in parallel.
+//! Equal kernels are lowered once; lowering runs in parallel. LLVM optimises the dearest kernels first, up to [`OPTIMISED_LINES`].
 
 mod inline;
 
 use crate::flops;
-use crate::target::Lowered;
+use crate::target::{Draft, Lowered, Target};
 use inline::{Block, Inlined, Steps};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
@@ -24,9 +24,18 @@ use tahoma_core::graph::{Graph, Node, OpRef};
 use tahoma_core::kernel::KernelSpec;
 use tahoma_core::op::{Kind, Move};
 use tahoma_core::{Attr, Diagnostic, Origin, Program, Tensor, ValueId, form, kernel_check};
+use tahoma_mlir::Effort;
 
-/// Lowers a kernel for the target; an error is a reason to run it elsewhere.
-pub type Lower<'a> = &'a (dyn Fn(&KernelSpec, &Origin) -> Result<Lowered, Diagnostic> + Sync);
+/// Lines of MLIR that LLVM optimises for one program; real models stay below. Kernels beyond are left to `ptxas`.
+const OPTIMISED_LINES: usize = 40_000;
+
+/// What lowers kernels; an error is a reason to run them elsewhere.
+#[derive(Clone, Copy)]
+pub struct Lower<'a> {
+    pub target: Target,
+    /// Called after each kernel.
+    pub done: &'a (dyn Fn() + Sync),
+}
 
 /// A plan, still without files and hashes.
 #[derive(Debug, Default)]
@@ -56,6 +65,8 @@ type Verdict = Result<usize, String>;
 /// Distinct kernels, by what they compute.
 struct Kernels<'a> {
     lower: Lower<'a>,
+    /// Lines that LLVM may still optimise.
+    room: usize,
     /// A spec without its name says what a kernel computes, to the bit: floats in it compare by their bits.
     by_spec: HashMap<KernelSpec, usize>,
     all: Vec<(KernelSpec, Arc<Origin>, Result<Lowered, String>)>,
@@ -77,17 +88,38 @@ impl Kernels<'_> {
                 })
             }));
         }
-        let lower = self.lower;
-        let done: Vec<_> = new
+        let Lower { target, done } = self.lower;
+        let drafts: Vec<_> = new
             .into_par_iter()
             .map(|(spec, origin)| {
-                let lowered = lower(&spec, &origin).map_err(|d| d.message);
-                (spec, origin, lowered)
+                let draft = target.draft(&spec, &origin).map_err(|d| d.message);
+                (spec, origin, draft)
             })
             .collect();
-        self.all.extend(done);
+        let efforts = efforts(&drafts.iter().map(|d| d.2.as_ref().ok()).collect::<Vec<_>>(), &mut self.room);
+        let lowered = drafts.into_par_iter().zip(efforts).map(|((spec, origin, draft), effort)| {
+            let lowered = draft.and_then(|d| target.finish(d, effort).map_err(|d| d.message));
+            done();
+            (spec, origin, lowered)
+        });
+        self.all.extend(lowered.collect::<Vec<_>>());
         out.into_iter().map(|v| v.and_then(|i| self.all[i].2.as_ref().map(|_| i).map_err(Clone::clone))).collect()
     }
+}
+
+/// How much LLVM does for each kernel: all it can for the dearest whose lines there is room for.
+fn efforts(drafts: &[Option<&Draft>], room: &mut usize) -> Vec<Effort> {
+    let mut order: Vec<(usize, &Draft)> = drafts.iter().enumerate().filter_map(|(i, d)| Some((i, (*d)?))).collect();
+    order.sort_by(|a, b| b.1.predicted_ns().total_cmp(&a.1.predicted_ns()).then(a.0.cmp(&b.0)));
+    let mut efforts = vec![Effort::Least; drafts.len()];
+    for (i, d) in order {
+        let lines = d.lines();
+        if lines <= *room {
+            *room -= lines;
+            efforts[i] = Effort::Full;
+        }
+    }
+    efforts
 }
 
 /// The kernel of a function, if one can be formed and proved: what the runtime would refuse is not made.
@@ -99,7 +131,7 @@ fn sound(g: &Graph) -> Result<KernelSpec, String> {
 
 /// Makes the plan of `program.main()`. Errors: E0901 for a program that no stage of ours makes.
 pub fn plan(program: &Program, lower: Lower) -> Result<Plan, Diagnostic> {
-    let mut kernels = Kernels { lower, by_spec: HashMap::new(), all: vec![] };
+    let mut kernels = Kernels { lower, room: OPTIMISED_LINES, by_spec: HashMap::new(), all: vec![] };
     let called = judge_calls(program, &mut kernels);
     let Inlined { graph: main, top, branches, loops } = inline::inline(program, &|f| called.get(f).is_some_and(|v| v.is_ok()))?;
     let constant = constants(&main);
@@ -497,5 +529,32 @@ impl Planner<'_> {
         self.plan.report.host_ops = host.map(|((op, reason), (count, flops))| HostOp { op, count, flops, reason }).collect();
         self.plan.report.host_ops.sort_by_key(|h| std::cmp::Reverse(h.flops));
         Ok((self.plan, self.launched))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tahoma_codegen::ptx::PtxKernel;
+    use tahoma_core::escape::Ident;
+
+    fn draft((lines, predicted_ns): (usize, f64)) -> Draft {
+        let (name, mlir) = (Ident::of("k"), "x\n".repeat(lines));
+        Draft::Ptx(PtxKernel { name, mlir, grid: [1; 3], block: [1; 3], shared_bytes: 0, predicted_ns })
+    }
+
+    /// Of equals the first; what has no room makes none for the next.
+    #[test]
+    fn llvm_optimises_the_dearest_kernels_that_there_is_room_for() {
+        let all: Vec<Draft> = [(30, 1.0), (50, 9.0), (40, 5.0), (10, 1.0), (10, 1.0)].into_iter().map(draft).collect();
+        let drafts: Vec<Option<&Draft>> = all.iter().map(Some).chain([None]).collect();
+        let full = |mut room: usize| {
+            let efforts = efforts(&drafts, &mut room);
+            (0..efforts.len()).filter(|&i| efforts[i] == Effort::Full).collect::<Vec<_>>()
+        };
+        assert_eq!(full(1000), [0, 1, 2, 3, 4]);
+        assert_eq!(full(100), [1, 2, 3]);
+        assert_eq!(full(45), [2]);
+        assert_eq!(full(0), [0usize; 0]);
     }
 }

@@ -1,13 +1,14 @@
 //! The targets of `--target`, and how a kernel becomes their text.
 
 use std::cell::RefCell;
+use tahoma_codegen::ptx::PtxKernel;
 use tahoma_codegen::target::{TARGETS, TargetDef, TargetKind};
 use tahoma_codegen::{ptx, trn2};
 use tahoma_core::escape::Ident;
 use tahoma_core::kernel::KernelSpec;
 use tahoma_core::{Diagnostic, Diagnostics, Origin};
 use tahoma_eqsat::TargetCost;
-use tahoma_mlir::{Chip, Session};
+use tahoma_mlir::{Chip, Effort, Session};
 
 /// A machine to compile for: a row of `tahoma_codegen::target::TARGETS`.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +27,32 @@ pub struct Lowered {
     pub block: [u32; 3],
     pub shared_bytes: u32,
     pub predicted_ns: f64,
+    /// Whether LLVM optimised the text, where there is one that it can.
+    pub optimised: bool,
+}
+
+/// A kernel on its way: scheduled, which is cheap.
+#[derive(Clone, Debug)]
+pub(crate) enum Draft {
+    Done(Lowered),
+    /// MLIR on its way to PTX.
+    Ptx(PtxKernel),
+}
+
+impl Draft {
+    /// Lines of text that are still to be compiled: how much work that is.
+    pub(crate) fn lines(&self) -> usize {
+        match self {
+            Draft::Done(_) => 0,
+            Draft::Ptx(k) => k.mlir.lines().count(),
+        }
+    }
+    pub(crate) fn predicted_ns(&self) -> f64 {
+        match self {
+            Draft::Done(k) => k.predicted_ns,
+            Draft::Ptx(k) => k.predicted_ns,
+        }
+    }
 }
 
 impl Target {
@@ -67,15 +94,23 @@ impl Target {
     pub fn cost(self) -> &'static dyn TargetCost {
         self.0
     }
-    /// Lowers a kernel. E0502 or E0503 where the target cannot run it.
-    pub fn lower(self, spec: &KernelSpec, origin: &Origin) -> Result<Lowered, Diagnostic> {
+    /// Schedules a kernel. E0502 or E0503 where the target cannot run it.
+    pub(crate) fn draft(self, spec: &KernelSpec, origin: &Origin) -> Result<Draft, Diagnostic> {
         match self.0.kind {
             TargetKind::Trn2 => {
                 let k = trn2::lower(spec, &origin.to_string())?;
                 let (text, mlir, predicted_ns) = (k.nki, k.mlir, k.predicted_ns);
-                Ok(Lowered { name: k.program.name, text, mlir, grid: [0; 3], block: [0; 3], shared_bytes: 0, predicted_ns })
+                let (grid, block) = ([0; 3], [0; 3]);
+                Ok(Draft::Done(Lowered { name: k.program.name, text, mlir, grid, block, shared_bytes: 0, predicted_ns, optimised: true }))
             }
-            TargetKind::Ptx => lower_ptx(self.0, spec),
+            TargetKind::Ptx => Ok(Draft::Ptx(ptx::lower(spec, self.0)?)),
+        }
+    }
+    /// A scheduled kernel as text. E0901.
+    pub(crate) fn finish(self, draft: Draft, effort: Effort) -> Result<Lowered, Diagnostic> {
+        match draft {
+            Draft::Done(k) => Ok(k),
+            Draft::Ptx(k) => finish_ptx(self.0, k, effort),
         }
     }
 }
@@ -99,12 +134,11 @@ pub(crate) fn with_session<T>(f: impl FnOnce(&Session) -> Result<T, Diagnostics>
     })
 }
 
-fn lower_ptx(target: &TargetDef, spec: &KernelSpec) -> Result<Lowered, Diagnostic> {
-    let k = ptx::lower(spec, target)?;
+fn finish_ptx(target: &TargetDef, k: PtxKernel, effort: Effort) -> Result<Lowered, Diagnostic> {
     let chip = Chip::find(target.name).ok_or_else(|| Diagnostic::error("E0901", format!("no PTX version for {}", target.name)))?;
-    let mut modules = with_session(|s| s.emit_ptx(&k.mlir, chip)).map_err(|d| first(d, &spec.name))?;
+    let mut modules = with_session(|s| s.emit_ptx_with(&k.mlir, chip, effort)).map_err(|d| first(d, k.name.as_str()))?;
     if modules.len() != 1 {
-        return Err(Diagnostic::error("E0901", format!("kernel {} became {} PTX modules", spec.name, modules.len())));
+        return Err(Diagnostic::error("E0901", format!("kernel {} became {} PTX modules", k.name, modules.len())));
     }
     let text = modules.remove(0).1;
     Ok(Lowered {
@@ -115,6 +149,7 @@ fn lower_ptx(target: &TargetDef, spec: &KernelSpec) -> Result<Lowered, Diagnosti
         block: k.block,
         shared_bytes: k.shared_bytes,
         predicted_ns: k.predicted_ns,
+        optimised: effort == Effort::Full,
     })
 }
 

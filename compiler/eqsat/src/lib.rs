@@ -288,7 +288,7 @@ fn search_main(program: &Program, options: &Options) -> Result<(Program, Searche
     let (unfused, greedy) = (extract::unfused(&plain), extract::greedy(&plain));
     (report.unfused_ns, report.unfused_bytes) = (unfused.ns, extract::bytes(&plain, &unfused.way));
     (report.greedy_ns, report.greedy_bytes) = (greedy.ns, extract::bytes(&plain, &greedy.way));
-    let plain_choice = extract::extract(&plain);
+    let plain_choice = extract::plain(&plain, &greedy);
     let plain_values = names::places(&bridge.egraph, &plain, &bridge.values);
     clock.mark("fuse");
 

@@ -202,6 +202,39 @@ fn nodes_out_of_order_are_put_in_order() {
     assert_eq!(y[0], Tensor::f32(&[2], vec![1., 0.]));
 }
 
+/// A body's own names hide those outside: its input `y` is not the `y` that is made from the loop's result.
+#[test]
+fn a_name_inside_a_body_is_no_use_of_it_outside() {
+    let kept = [node("Identity", &["going"], &["go"]), node("Neg", &["y"], &["b"]), node("Abs", &["b"], &["next"])];
+    let body = graph(kept.into(), &[("i", &[]), ("going", &[]), ("y", &[2])], &["go", "next"]);
+    let typed = |elem: i32, v: &mut ValueInfoProto| v.r#type = Some(tensor_type(elem, Some(&[])));
+    let mut body = body;
+    typed(7, &mut body.input[0]);
+    typed(9, &mut body.input[1]);
+    let mut repeat = node("Loop", &["n", "", "x"], &["a"]);
+    repeat.attribute.push(graph_attr("body", body));
+    let nodes = vec![repeat, node("Neg", &["a"], &["y"]), node("Abs", &["y"], &["b"])];
+    let m = import(&model(with_init(graph(nodes, &[("x", &[2])], &["y", "b"]), vec![i64s("n", &[], &[3])]))).unwrap();
+    let out = eval::run(&m.program, "main", &[Tensor::f32(&[2], vec![-1., 2.])], &m.store).unwrap();
+    assert_eq!(out, [Tensor::f32(&[2], vec![-1., -2.]), Tensor::f32(&[2], vec![1., 2.])]);
+}
+
+/// 40,000 nodes that are each wrong in their own way: each is told, and what was told before is not searched through for it.
+#[test]
+fn many_faults_take_time_in_their_number() {
+    let cpu = || rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime).tv_sec;
+    for wrong in [
+        |i: usize| node("Relu", &[&format!("nothing{i}")], &[&format!("v{i}")]),
+        |i| node(&format!("Relux{i}"), &["x"], &[&format!("v{i}")]),
+    ] {
+        let nodes: Vec<NodeProto> = (0..40_000).map(wrong).collect();
+        let start = cpu();
+        let d = import(&model(graph(nodes, &[("x", &[2])], &["v0"]))).expect_err("must be refused");
+        assert_eq!(d.0.len(), 40_000);
+        assert!(cpu() - start < 10, "{} s", cpu() - start);
+    }
+}
+
 #[test]
 fn operator_sets_that_are_missing_or_unknown() {
     let good = model(graph(vec![node("Relu", &["x"], &["y"])], &[("x", &[2])], &["y"]));

@@ -17,7 +17,7 @@ mod writer;
 
 pub use bridge::Module;
 pub use irdl::irdl_text;
-pub use ptx::{CHIPS, Chip};
+pub use ptx::{CHIPS, Chip, Effort};
 pub use session::Session;
 pub use step::{Check, Pipeline, Step, StepReport};
 pub use tahoma_core::verify::verify_program;

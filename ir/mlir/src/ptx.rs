@@ -29,9 +29,18 @@ impl Chip {
     }
 }
 
+/// How much LLVM does for a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    /// All of its optimisations: two thirds of the time that a kernel takes.
+    Full,
+    /// None. `ptxas` optimises what it gets in any case; its code is then up to two fifths longer (measured: 6 to 40 %).
+    Least,
+}
+
 /// The way down, in order. gpu.func kernels lower in one pass; the passes before it bring what that pass does not take, and the two after
 /// it bring vector shapes and poison that it leaves behind. Each is a no-op on a module that does not need it.
-fn pipeline(chip: Chip) -> String {
+fn pipeline(chip: Chip, effort: Effort) -> String {
     let kernels = [
         // nvgpu.mma.sync, cp.async, ldmatrix.
         "convert-nvgpu-to-nvvm",
@@ -51,9 +60,13 @@ fn pipeline(chip: Chip) -> String {
         "reconcile-unrealized-casts",
     ];
     format!(
-        "builtin.module(nvvm-attach-target{{chip={} features=+ptx{} O=3}},gpu.module({}),gpu-module-to-binary{{format=isa}})",
+        "builtin.module(nvvm-attach-target{{chip={} features=+ptx{} O={}}},gpu.module({}),gpu-module-to-binary{{format=isa}})",
         chip.sm,
         chip.ptx,
+        match effort {
+            Effort::Full => 3,
+            Effort::Least => 0,
+        },
         kernels.join(",")
     )
 }
@@ -69,7 +82,12 @@ impl Session {
     /// Errors: E0902 where the text is no valid module, E0901 where a pass refuses it. LLVM ends the process on an instruction that the
     /// chip does not have, so a kernel must only use what `chip` has.
     pub fn emit_ptx(&self, text: &str, chip: Chip) -> Result<Vec<(String, String)>, Diagnostics> {
-        let out = binaries(&self.run_passes(text, &pipeline(chip), "a kernel")?);
+        self.emit_ptx_with(text, chip, Effort::Full)
+    }
+
+    /// [`Session::emit_ptx`] with as much optimisation as is asked for.
+    pub fn emit_ptx_with(&self, text: &str, chip: Chip, effort: Effort) -> Result<Vec<(String, String)>, Diagnostics> {
+        let out = binaries(&self.run_trusted(text, &pipeline(chip, effort), "a kernel")?);
         if out.is_empty() {
             return Err(Diagnostic::error("E0901", "MLIR made no PTX").note("is there a gpu.module?").into());
         }

@@ -1,7 +1,9 @@
 //! Thousands of manifests with one or more lies in them: each is refused with a diagnostic or runs to an end. None panics, none asks
 //! for more memory or time than its own sizes explain.
 
-use serde_json::{Value, json};
+mod lies;
+
+use lies::lie;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -89,7 +91,8 @@ fn manifest() -> (Manifest, Vec<u8>) {
     let two = p.host("constant", a().with("value", Tensor::f32(&[], vec![2.0])), &[], f32s(&[]));
     let scaled = p.host("mul", a(), &[w, out(&two)], f32s(&[3, 2, 3, 3]));
     let trips = p.host("constant", a().with("value", Tensor::i64(&[], vec![3])), &[], TensorType::known(DType::I64, &[]));
-    let load = vec![two, scaled, trips];
+    let zeros = p.host("constant", a().with("value", Tensor::f32(&[3], vec![0.0; 3])), &[], f32s(&[3]));
+    let load = vec![two, scaled, trips, zeros];
     let conv = p.launch(&[x, out(&load[1])], |b, x| {
         let at = a().with("strides", vec![1, 1]).with("pads", vec![1, 1, 1, 1]).with("dilations", vec![1, 1]).with("groups", 1);
         b.op("conv", &[x[0], x[1]], at).unwrap()
@@ -115,7 +118,8 @@ fn manifest() -> (Manifest, Vec<u8>) {
     let branch = |s: PlanStep| Branch { results: vec![out(&s)], steps: vec![s] };
     let choice = PlanStep::If { inputs: vec![c, out(&product)], then: branch(one), otherwise: branch(other), outputs: vec![chosen] };
     let turn = p.host("transpose", a().with("perm", vec![1, 0]), &[chosen], f32s(&[4, 3]));
-    let (from, to) = (out(&turn), p.buffer(f32s(&[4, 3])));
+    let (over, kept) = over_rows(&mut p, out(&turn), out(&load[3]));
+    let (from, to) = (kept, p.buffer(f32s(&[4, 3])));
     let repeat = PlanStep::Host {
         op: OpRef(ops::find("loop").unwrap()),
         attrs: a().with("body", Attr::Func("body".into())).with("carried", 1),
@@ -134,7 +138,7 @@ fn manifest() -> (Manifest, Vec<u8>) {
         weights_base: String::new(),
         weights,
         load,
-        run: vec![conv, pool, soft, product, choice, turn, repeat],
+        run: vec![conv, pool, soft, product, choice, turn, over, repeat],
         buffers: p.buffers,
         kernels: p.kernels,
         functions: [("body".to_string(), body())].into(),
@@ -142,6 +146,20 @@ fn manifest() -> (Manifest, Vec<u8>) {
         report: Report::default(),
     };
     (m, data)
+}
+
+/// A loop of the plan over the four rows of `of`: a state that a kernel renews, another that stays one run behind, a row made on the host,
+/// and a stack of what each run gave. The step and the stack.
+fn over_rows(p: &mut Plan, of: usize, start: usize) -> (PlanStep, usize) {
+    let [sum, old, row] = [0; 3].map(|_| p.buffer(f32s(&[3])));
+    let add = p.launch(&[sum, row], |b, x| b.op("add", x, Attrs::new()).unwrap());
+    let less = p.host("neg", Attrs::new(), &[out(&add)], f32s(&[3]));
+    let states = vec![State { start, buffer: sum, next: out(&add) }, State { start, buffer: old, next: sum }];
+    let stacks = vec![Stack { row: out(&add), reverse: false }, Stack { row: out(&less), reverse: true }];
+    let [a, b, c, d] = [&[3][..], &[3], &[4, 3], &[4, 3]].map(|dims| p.buffer(f32s(dims)));
+    let rows = vec![Row { of, row, reverse: true }];
+    let (inputs, steps, outputs) = (vec![of, start], vec![add, less], vec![a, b, c, d]);
+    (PlanStep::Loop { trips: 4, inputs, states, rows, stacks, steps, outputs }, c)
 }
 
 /// Of the loop: goes on, and keeps |value| plus a weight.
@@ -166,82 +184,6 @@ fn run(m: Manifest, data: &[u8]) -> Result<Vec<(String, Tensor)>, Diagnostic> {
     let kernels = Arc::new(vec![String::new(); m.kernels.len()]);
     let a = Artifact { manifest: Arc::new(m), kernels, weights: Arc::new(Weights(data.to_vec())), edited: vec![] };
     Ok(Runner::new(a, device::open("interp")?)?.run(&inputs)?.0)
-}
-
-/// Every place in a tree, as a JSON pointer.
-fn places(v: &Value, at: String, out: &mut Vec<String>) {
-    match v {
-        Value::Array(a) => a.iter().enumerate().for_each(|(i, x)| places(x, format!("{at}/{i}"), out)),
-        Value::Object(o) => o.iter().for_each(|(k, x)| places(x, format!("{at}/{}", k.replace('~', "~0").replace('/', "~1")), out)),
-        _ => {}
-    }
-    out.push(at);
-}
-
-/// One lie: a number of another size, an entry less or more, two parts of the tree exchanged.
-fn lie(tree: &mut Value, r: &mut Random) -> String {
-    let numbers = [
-        json!(0),
-        json!(1),
-        json!(-1),
-        json!(2),
-        json!(3),
-        json!(7),
-        json!(65536),
-        json!(1u64 << 31),
-        json!(1u64 << 32),
-        json!(1u64 << 53),
-        json!(i64::MAX),
-        json!(i64::MIN),
-        json!(u64::MAX),
-        json!(1u64 << 62),
-        json!(0.5),
-        json!(-0.0),
-        json!("inf"),
-        json!("nan"),
-    ];
-    let mut all = vec![];
-    places(tree, String::new(), &mut all);
-    let at = all[r.below(all.len())].clone();
-    let other = all[r.below(all.len())].clone();
-    let copy = tree.pointer(&other).cloned();
-    let kinds: Vec<String> = all.iter().filter(|p| p.len() > at.len() && p.starts_with(&at)).cloned().collect();
-    let Some(slot) = tree.pointer_mut(&at) else { return String::new() };
-    match slot {
-        Value::Number(n) => {
-            let near = n.as_i64().map(|n| json!(n.wrapping_add(r.below(5) as i64 - 2)));
-            *slot = near.filter(|_| r.below(3) == 0).unwrap_or_else(|| numbers[r.below(numbers.len())].clone());
-            format!("{at} = {slot}")
-        }
-        Value::Bool(b) => {
-            *b = !*b;
-            format!("{at} flipped")
-        }
-        Value::Array(a) if !a.is_empty() => {
-            let (i, j) = (r.below(a.len()), r.below(a.len()));
-            match r.below(5) {
-                0 => drop(a.remove(i)),
-                1 => a.insert(j, a[i].clone()),
-                2 => a.swap(i, j),
-                3 => a.clear(),
-                _ => a.push(numbers[r.below(numbers.len())].clone()),
-            }
-            format!("{at} rearranged")
-        }
-        Value::Object(o) if !o.is_empty() && r.below(3) == 0 => {
-            let key = o.keys().nth(r.below(o.len())).cloned().unwrap_or_default();
-            o.remove(&key);
-            format!("{at} without {key}")
-        }
-        // A part of the tree in place of another: kernels, buffers, steps and types exchanged.
-        _ => {
-            let inner = kinds.get(r.below(kinds.len())).cloned().unwrap_or(at);
-            if let (Some(slot), Some(copy)) = (tree.pointer_mut(&inner), copy) {
-                *slot = copy;
-            }
-            format!("{inner} is {other}")
-        }
-    }
 }
 
 #[test]

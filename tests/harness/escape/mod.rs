@@ -1,7 +1,9 @@
 //! What a model says stays in its place: hostile strings through every name that a model has, and every text that comes of it read by a
 //! parser that others wrote, which must find what Tahoma means and nothing else.
 
+mod names;
 mod parsers;
+mod texts;
 
 use prost::Message;
 use std::path::{Path, PathBuf};
@@ -109,6 +111,14 @@ fn shows(text: &str) {
     assert_eq!(text, tahoma_core::escape::lines(text), "not printable");
 }
 
+/// What may be told of a fault: printable lines that begin as ours do.
+fn told(d: &Diagnostics) {
+    shows(&d.to_string());
+    let lines: Vec<String> = d.to_string().lines().map(String::from).collect();
+    let ours = ["error[", "warning[", "  --> ", "   |  ", "   = "];
+    assert!(!lines.is_empty() && lines.iter().all(|l| l.is_empty() || ours.iter().any(|o| l.starts_with(o))), "{lines:#?}");
+}
+
 fn good<T>(r: Result<T, Diagnostics>) -> T {
     r.unwrap_or_else(|d| panic!("{d}"))
 }
@@ -196,34 +206,6 @@ fn what_is_wrong_with_a_hostile_model_is_told_in_printable_lines() {
         let Err(d) = Compiler::new(&path).target("trn2").shape(&format!("{h}in=3x4")).compile() else {
             panic!("{i}: {h:?} is no fault");
         };
-        shows(&d.to_string());
-        let lines: Vec<String> = d.to_string().lines().map(String::from).collect();
-        let ours = ["error[", "warning[", "  --> ", "   |  ", "   = "];
-        assert!(lines.iter().all(|l| l.is_empty() || ours.iter().any(|o| l.starts_with(o))), "{lines:#?}");
+        told(&d);
     }
-}
-
-/// Cases of the ONNX suite whose kernels are read by the foreign parsers: the ordinary conformance test runs others of them.
-#[test]
-fn what_is_emitted_is_what_others_read() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let suite = tahoma_tests::root().join(".tahoma/onnx-suite/node");
-    let mut cases: Vec<PathBuf> = std::fs::read_dir(suite).expect("run `cargo xtask setup` first").flatten().map(|e| e.path()).collect();
-    cases.sort();
-    let models = cases.iter().skip(11).step_by(60).map(|c| c.join("model.onnx"));
-    let real = tahoma_tests::root().join(".tahoma/models/vad-16k/model.onnx");
-    for (i, path) in models.chain([real]).enumerate() {
-        for target in ["trn2", "sm_90a"] {
-            if let Ok(c) = Compiler::new(&path).target(target).compile() {
-                good(c.write(&dir.path().join(target).join(i.to_string()), false).map_err(Into::into));
-            }
-        }
-    }
-    let of = |target: &str, ending: &str| parsers::files(&dir.path().join(target), ending);
-    let (python, ptx) = (of("trn2", "py"), of("sm_90a", "ptx"));
-    assert!(python.len() > 10 && ptx.len() > 10, "{} and {} kernels", python.len(), ptx.len());
-    parsers::python(&python);
-    parsers::ptx(&ptx, "sm_90a");
-    parsers::mlir(&of("trn2", "mlir"), Some(&tahoma_machine::trn2::irdl::irdl_text()), &|_| 1);
-    parsers::mlir(&of("sm_90a", "mlir"), None, &|_| 1);
 }

@@ -1,4 +1,4 @@
-"""Parses each file named on the command line with Python's own parser and prints every statement and expression that a kernel has no
+"""Parses each file of a list, a path in a line, with Python's own parser and prints every statement and expression that a kernel has no
 business with. What a kernel is: three imports, one decorated function of allocations, loops over ranges, calls of nisa, a return."""
 
 import ast
@@ -74,7 +74,9 @@ def check(text):
 
 
 bad = 0
-for path in sys.argv[1:]:
+with open(sys.argv[1], encoding="utf-8") as f:
+    paths = f.read().splitlines()
+for path in paths:
     with open(path, encoding="utf-8", newline="") as f:
         text = f.read()
     try:

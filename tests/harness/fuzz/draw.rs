@@ -40,6 +40,9 @@ impl Draw {
     pub(crate) fn new(seed: u64) -> Draw {
         Draw(Random::new(seed))
     }
+    pub(crate) fn bits(&mut self) -> u64 {
+        self.0.bits()
+    }
     /// A number below `n`; 0 for 0.
     pub(crate) fn below(&mut self, n: usize) -> usize {
         self.0.below(n)

@@ -105,7 +105,7 @@ fn tolerance(t: &Tensor) -> (f64, f64) {
 }
 
 /// A program with every weight as an input of the same name, so that it needs no store.
-fn weights_as_inputs(p: Program) -> Program {
+pub fn weights_as_inputs(p: Program) -> Program {
     let mut g = p.main().clone();
     let (weights, nodes): (Vec<_>, Vec<_>) = g.nodes.into_iter().partition(|n| n.op.name == "weight");
     g.nodes = nodes;

@@ -1,5 +1,6 @@
 //! What reading a large graph takes: a generated chain with branches and shape arithmetic, in three sizes, beside onnx's own inference.
 
+use crate::bench::measured;
 use crate::say::say;
 use crate::setup::venv_python;
 use crate::shell::{cache, output, root};
@@ -36,9 +37,11 @@ m=onnx.load(sys.argv[1]);b=time.perf_counter();onnx.shape_inference.infer_shapes
 pub(crate) fn table() -> Result<String, String> {
     let mut text = format!(
         "\n# What reading a large graph takes\n\n\
+         {}\n\
          The `import` stage of `tahoma compile --stop-after import --time`: decoding, inferring all types, folding shape arithmetic. Limit for\n\
          {} nodes: {LIMIT_SECONDS} s. Beside it `onnx.shape_inference` with data propagation on the model in memory.\n\n\
          | nodes | import | of limit | a node | peak memory | onnx's inference | ratio |\n|---|---|---|---|---|---|---|\n",
+        measured()?,
         SIZES[2]
     );
     let tahoma = root().join("target/release/tahoma").display().to_string();

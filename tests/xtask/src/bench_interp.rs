@@ -1,5 +1,6 @@
 //! What the reference interpreter takes beside onnxruntime and onnx's own reference evaluator, on the same two cores in one run.
 
+use crate::bench::measured;
 use crate::say::say;
 use crate::setup::venv_python;
 use crate::shell::{self, cache, output, root};
@@ -41,11 +42,13 @@ pub(crate) fn table() -> Result<String, String> {
     }
     let mut text = format!(
         "\n# What the reference interpreter takes\n\n\
+         {}\n\
          Median of ten runs of `tahoma run --device interp --repeat 10` and of onnxruntime with two threads, and one run of onnx's reference\n\
          evaluator, in the same minute on the same cores; peak memory of each process. Limits: {OF_ONNXRUNTIME} times onnxruntime, {OF_REFERENCE} of\n\
          the reference evaluator.\n\n\
          | model | interpreter | onnxruntime | ratio | reference evaluator | ratio | peak memory | onnxruntime's |\n\
-         |---|---|---|---|---|---|---|---|\n"
+         |---|---|---|---|---|---|---|---|\n",
+        measured()?
     );
     let tahoma = root().join("target/release/tahoma").display().to_string();
     for name in MODELS {

@@ -4,6 +4,7 @@
 //! every check that guards the main branch.
 
 mod bench;
+mod bench_growth;
 mod bench_import;
 mod bench_interp;
 mod demo;

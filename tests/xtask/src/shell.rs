@@ -46,3 +46,19 @@ pub(crate) fn output(program: &str, args: &[&str]) -> Option<String> {
     let o = Command::new(program).args(args).current_dir(root()).output().ok()?;
     o.status.success().then(|| String::from_utf8_lossy(&o.stdout).into_owned())
 }
+
+/// What a program prints, if it succeeds, and the processor seconds that it took, user and system, all threads.
+pub(crate) fn processor_seconds(program: &str, args: &[&str]) -> Option<(String, f64)> {
+    // The shell's `times` prints its own times, then its children's.
+    let line = [&["-c", "\"$0\" \"$@\" && times", program], args].concat();
+    let printed = output("sh", &line)?;
+    let (printed, last) = printed.trim_end().rsplit_once('\n')?;
+    let (printed, _) = printed.rsplit_once('\n').unwrap_or(("", printed));
+    Some((printed.to_string(), last.split_whitespace().map(seconds).sum::<Option<f64>>()?))
+}
+
+/// `1m2.50s` in seconds.
+fn seconds(text: &str) -> Option<f64> {
+    let (minutes, seconds) = text.strip_suffix('s')?.split_once('m')?;
+    Some(60.0 * minutes.parse::<f64>().ok()? + seconds.parse::<f64>().ok()?)
+}

@@ -14,6 +14,7 @@ use crate::proto::{FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
 use crate::proto::{tensor_shape_proto::dimension, type_proto};
 use crate::store::Store;
 use crate::tensor_proto::{self, RawTensor};
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -24,6 +25,9 @@ use tahoma_core::{Builder, Diagnostic, Diagnostics, Dim, Graph, OpError, Origin,
 
 /// Constants of any number type up to this many elements are kept inline.
 const INLINE_ELEMENTS: usize = 16;
+
+/// Names that unknown ones are compared with, all together: a model with more faults is told of them without suggestions.
+const MOST_COMPARED: usize = 1_000_000;
 
 /// Source of a function's argument that the call left out.
 const ABSENT: &str = "absent argument";
@@ -37,6 +41,10 @@ pub(super) struct Importer<'m> {
     /// Folder for external data.
     pub(super) base: Option<PathBuf>,
     pub(super) diags: Diagnostics,
+    /// Where each of them is, by all it says: each is told once.
+    told: HashMap<String, usize>,
+    /// Names that unknown ones were compared with, to say which was meant.
+    compared: usize,
     pub(super) functions: BTreeMap<String, Graph>,
     pub(super) words: Words,
     local: HashMap<(&'m str, &'m str, &'m str), &'m FunctionProto>,
@@ -59,6 +67,8 @@ impl<'m> Importer<'m> {
             store: Store::default(),
             base: None,
             diags: Diagnostics::default(),
+            told: HashMap::new(),
+            compared: 0,
             functions: BTreeMap::new(),
             words: Words::default(),
             local,
@@ -154,17 +164,25 @@ impl<'m> Importer<'m> {
     }
 
     pub(super) fn warn(&mut self, code: &str, message: impl Into<String>) {
-        let d = Diagnostic::warning(code, message);
-        if !self.diags.0.contains(&d) {
+        self.tell(Diagnostic::warning(code, message));
+    }
+    pub(super) fn tell(&mut self, d: Diagnostic) {
+        if let Entry::Vacant(e) = self.told.entry(format!("{d:?}")) {
+            e.insert(self.diags.0.len());
             self.diags.push(d);
+        }
+    }
+    /// Takes back all but the first `count`.
+    pub(super) fn untell(&mut self, count: usize) {
+        if count < self.diags.0.len() {
+            self.diags.0.truncate(count);
+            self.told.retain(|_, at| *at < count);
         }
     }
     /// Records a fault that belongs to no node, or to the one its origin names.
     pub(super) fn fault(&mut self, d: Diagnostic) {
         let d = if d.origin == Origin::Unknown { d.at(Origin::Tensor { model: self.name.clone(), name: "graph".into() }) } else { d };
-        if !self.diags.0.contains(&d) {
-            self.diags.push(d);
-        }
+        self.tell(d);
     }
     fn tensor_origin(&self, name: &str) -> Origin {
         Origin::Tensor { model: self.name.clone(), name: name.into() }
@@ -598,8 +616,12 @@ impl<'m> Importer<'m> {
                     if self.undefined.insert(name.clone()) {
                         let d =
                             Diagnostic::error("E0202", format!("{} uses {name:?}, which nothing makes", node.op_type())).at(origin.clone());
-                        let names: Vec<String> = self.frames.iter().flat_map(|f| &f.scopes).flat_map(|s| s.names.keys().cloned()).collect();
-                        let d = match crate::closest(name, names.iter().map(String::as_str)) {
+                        let scopes = || self.frames.iter().flat_map(|f| &f.scopes);
+                        let all: usize = scopes().map(|s| s.names.len()).sum();
+                        self.compared = self.compared.saturating_add(all);
+                        let names = || scopes().flat_map(|s| s.names.keys()).map(|n| &**n);
+                        let close = if self.compared <= MOST_COMPARED { crate::closest(name, names()) } else { None };
+                        let d = match close {
                             Some(c) => d.note(format!("the closest name is {c:?}")),
                             None => d.note("it is neither an input, an initializer nor the output of a node"),
                         };

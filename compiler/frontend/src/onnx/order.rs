@@ -1,7 +1,7 @@
 //! Dependency order of a graph's nodes, and the faults of form that show while finding it: cycles, names made twice.
 
 use crate::proto::{GraphProto, NodeProto, attribute_proto::AttributeType};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Result of [`order`].
 pub(super) struct Order {
@@ -13,15 +13,16 @@ pub(super) struct Order {
     pub(super) twice: Vec<(String, Option<usize>, usize)>,
 }
 
-/// Names that a node reads: its operands and what its subgraphs use from outside (or may use: inner names are not told apart).
-pub(super) fn reads<'a>(n: &'a NodeProto, out: &mut Vec<&'a str>) {
-    let mut stack = vec![n];
-    while let Some(n) = stack.pop() {
-        out.extend(n.input.iter().map(String::as_str).filter(|s| !s.is_empty()));
-        for g in subgraphs(n) {
-            out.extend(g.output.iter().map(|o| o.name()));
-            stack.extend(&g.node);
-        }
+/// Names that a node reads: its operands, and what its subgraphs use that they do not make themselves.
+fn reads<'a>(n: &'a NodeProto, out: &mut Vec<&'a str>) {
+    out.extend(n.input.iter().map(String::as_str).filter(|s| !s.is_empty()));
+    for g in subgraphs(n) {
+        let mut used: Vec<&str> = g.output.iter().map(|o| o.name()).collect();
+        // As deep as the file's reader went.
+        g.node.iter().for_each(|n| reads(n, &mut used));
+        let mut own: HashSet<&str> = g.node.iter().flat_map(|n| &n.output).map(String::as_str).collect();
+        own.extend(g.input.iter().map(|i| i.name()).chain(g.initializer.iter().map(|t| t.name())));
+        out.extend(used.into_iter().filter(|name| !own.contains(name)));
     }
 }
 

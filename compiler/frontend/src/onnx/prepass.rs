@@ -90,6 +90,9 @@ pub(super) fn check(model: &ModelProto, name: &Arc<str>, diags: &mut Diagnostics
     }
 }
 
+/// Unknown operators that are compared with those there are: a model with more of them is told of the others without suggestions.
+const MOST_COMPARED: usize = 1000;
+
 fn describe(domain: &str, op: &str, places: &Places, model: &Arc<str>, of: (usize, usize)) -> Diagnostic {
     let (index, node, version) = &places[0];
     let shown = spelled(domain, op);
@@ -113,12 +116,12 @@ fn describe(domain: &str, op: &str, places: &Places, model: &Arc<str>, of: (usiz
     if places.len() > 16 {
         d = d.note(format!("and {} more nodes", places.len() - 16));
     }
-    let close = crate::closest(op, ops::names());
-    let remedy = match close {
-        Some(c) => format!("the closest supported operator is {c}"),
-        None => "no supported operator has a similar name".to_string(),
-    };
-    d = d.note(remedy);
+    if of.0 <= MOST_COMPARED {
+        d = d.note(match crate::closest(op, ops::names()) {
+            Some(c) => format!("the closest supported operator is {c}"),
+            None => "no supported operator has a similar name".to_string(),
+        });
+    }
     if known.is_empty() {
         d = d.note(format!("a model-local function named {shown} would define it: Tahoma inlines those"));
     }

@@ -96,7 +96,7 @@ impl Steps<'_> {
                 self.fit(cx, &body).then_some((body, captured))
             }
             other => {
-                cx.imp.diags.0.truncate(faults);
+                cx.imp.untell(faults);
                 cx.imp.set_random_drawn(random);
                 cx.imp.functions.retain(|n, _| functions.contains(n));
                 return other.map(|_| None);

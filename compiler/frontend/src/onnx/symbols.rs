@@ -23,9 +23,7 @@ impl Importer<'_> {
         for given in self.options.symbols.keys().filter(|s| !names.contains(s)) {
             let mut d = Diagnostic::error("E0207", format!("the model's inputs have no dimension {given:?}"));
             d.notes = near::notes(given, "open dimensions", names.iter().map(String::as_str));
-            if !self.diags.0.contains(&d) {
-                self.diags.push(d);
-            }
+            self.tell(d);
         }
     }
 }
