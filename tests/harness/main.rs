@@ -10,4 +10,5 @@ mod fuzz;
 mod hostile;
 mod kit;
 mod models;
+mod random;
 mod recurrent;

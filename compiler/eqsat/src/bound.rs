@@ -2,8 +2,10 @@
 //!
 //! A program is evaluated in f64 with its composites written out: what it means. Then again and again with what each op makes, and each
 //! term of a sum, off by a random amount as large as the bound allows (Monte Carlo arithmetic, Parker 1997): how far each result then
-//! moves is how far a rounding of that size reaches.
+//! moves is how far a rounding of that size reaches. Functions that jump, turn or have a pole between what they are given in truth and in a
+//! run reach what lies on the way, too, where no run need land ([`passed`]): a sine of 10¹² is anything from −1 to 1.
 
+use std::collections::BTreeMap;
 use tahoma_core::eval::Weights;
 use tahoma_core::numeric::float_format;
 use tahoma_core::op::{Contract, EvalArgs, Kind};
@@ -108,6 +110,57 @@ fn has_poles(n: &Node) -> bool {
     ["div", "reciprocal", "rsqrt", "log", "pow", "atanh", "mod", "rem"].contains(&n.op.name)
 }
 
+/// Functions that samples of their operands do not tell the range of.
+const TURNING: &[&str] = &["sin", "cos", "tan", "div", "reciprocal", "mod", "rem", "pow"];
+
+/// What a turning function may make of operands between `from` and `to`: it made `made` of the latter, and passes the rest on its way.
+fn passed(name: &str, from: [f64; 2], to: [f64; 2], made: f64) -> Vec<f64> {
+    use std::f64::consts::{FRAC_PI_2, PI, TAU};
+    let (low, high) = (from[0].min(to[0]), from[0].max(to[0]));
+    // Whether a number `at + k·step` lies between.
+    let meets = |at: f64, step: f64| ((high - at) / step).floor() > ((low - at) / step).floor();
+    let crosses_zero = |i: usize| from[i] != 0.0 && from[i] * to[i].signum() <= 0.0;
+    let wave = |top: f64| {
+        let ends = [(top, 1.0), (top + PI, -1.0)].into_iter().filter(|e| meets(e.0, TAU)).map(|e| e.1);
+        ends.chain([made]).collect()
+    };
+    let folded = |quotient: fn(f64) -> f64, most: f64| match quotient(from[0] / from[1]) == quotient(to[0] / to[1]) {
+        true => vec![made],
+        false => vec![made, 0.0, most],
+    };
+    match name {
+        "sin" => wave(FRAC_PI_2),
+        "cos" => wave(0.0),
+        "tan" if meets(FRAC_PI_2, PI) => vec![f64::NAN],
+        "reciprocal" if crosses_zero(0) => vec![f64::NAN],
+        "div" | "mod" | "rem" if crosses_zero(1) => vec![f64::NAN],
+        "pow" if from[1].min(to[1]) < 0.0 && crosses_zero(0) => vec![f64::NAN],
+        "mod" => folded(f64::floor, to[1]),
+        "rem" => folded(f64::trunc, to[1].abs().copysign(to[0])),
+        _ => vec![made],
+    }
+}
+
+/// One of them: what is furthest from `is` in the first runs, then each in turn.
+fn picked(all: &[f64], is: f64, run: u64, j: usize) -> f64 {
+    let far = |x: f64| if x.is_nan() { f64::INFINITY } else { (x - is).abs() };
+    match run {
+        ..=4 => all.iter().copied().max_by(|x, y| far(*x).total_cmp(&far(*y))).unwrap_or(f64::NAN),
+        _ => all[(j + run as usize) % all.len()],
+    }
+}
+
+/// The elements of an operand that is broadcast to `shape`.
+fn spread(t: &Tensor, shape: &[usize]) -> Vec<f64> {
+    let (t, skip) = (t.contiguous(), shape.len() - t.rank());
+    let stride = |i: usize| match i.checked_sub(skip) {
+        Some(k) if t.shape()[k] > 1 => t.strides()[k],
+        _ => 0,
+    };
+    let strides: Vec<isize> = (0..shape.len()).map(stride).collect();
+    t.view(shape, &strides, t.offset()).to_f64s()
+}
+
 /// Evaluates an opened program op by op. `seen` may change what an op is given (before) and what it made (after).
 pub fn evaluate(p: &Program, inputs: &[Tensor], seen: &mut dyn FnMut(usize, &Node, &mut [Tensor], bool)) -> Result<Vec<Tensor>, String> {
     let g = p.main();
@@ -171,9 +224,14 @@ pub fn bound(p: &Program, inputs: &[Tensor], weights: &dyn Weights, by: Rounding
     let p = widened(&native);
     let exact: Vec<Tensor> = given.iter().map(wide).collect();
     let mut steps: Vec<Vec<Vec<f64>>> = vec![];
-    let means = evaluate(&p, &exact, &mut |_, _, t, after| {
+    // What turning functions are given.
+    let mut real: BTreeMap<usize, Vec<Tensor>> = BTreeMap::new();
+    let turns = |n: &Node, t: &[Tensor]| TURNING.contains(&n.op.name) && t[0].dtype().is_float();
+    let means = evaluate(&p, &exact, &mut |i, n, t, after| {
         if after {
             steps.push(t.iter().map(Tensor::to_f64s).collect());
+        } else if turns(n, t) {
+            real.insert(i, t.to_vec());
         }
     })
     .ok()?;
@@ -194,19 +252,33 @@ pub fn bound(p: &Program, inputs: &[Tensor], weights: &dyn Weights, by: Rounding
         return None;
     }
     let given = exact;
-    let middle: Vec<Vec<f64>> = means.iter().map(Tensor::to_f64s).collect();
+    let [middle, as_written] = [&means, &written].map(|all| all.iter().map(Tensor::to_f64s).collect::<Vec<_>>());
     let own = |i: usize, j: usize, x: f64| {
-        let y = written[i].to_f64s();
-        y.get(j).filter(|_| x.is_finite() && written[i].shape() == means[i].shape()).map_or(f64::INFINITY, |y| (x - y).abs())
+        let y = as_written[i].get(j).filter(|_| x.is_finite() && written[i].shape() == means[i].shape());
+        y.map_or(f64::INFINITY, |y| (x - y).abs())
     };
     let mut may: Vec<Vec<f64>> = middle.iter().map(|m| vec![0.0; m.len()]).collect();
     const RUNS: u64 = 8;
     for run in 1..=RUNS {
-        let mut random = Random::new(run);
+        // The second goes where the first did not: what is near a jump is on either side of it.
+        let (mut random, side) = (Random::new(run.max(2)), if run == 1 { -1.0 } else { 1.0 });
+        let mut given_now: Vec<Tensor> = vec![];
         let mut shaken = |i: usize, n: &Node, tensors: &mut [Tensor], after: bool| {
+            if let Some(from) = real.get(&i).filter(|_| after) {
+                let shape = tensors[0].shape().to_vec();
+                let [from, to] = [from, &given_now].map(|all| all.iter().map(|t| spread(t, &shape)).collect::<Vec<_>>());
+                let of = |all: &[Vec<f64>], j: usize| [all[0][j], all.get(1).map_or(0.0, |v| v[j])];
+                let made = tensors[0].to_f64s().into_iter().enumerate();
+                let is = &steps[i][0];
+                let one = |(j, x)| picked(&passed(n.op.name, of(&from, j), of(&to, j), x), is.get(j).copied().unwrap_or(x), run, j);
+                let made: Vec<f64> = made.map(one).collect();
+                tensors[0] = Tensor::from_f64s(DType::F64, &shape, &made);
+            }
             // A whole exponent of a negative base must stay whole: terms of sums and results are off, operands of functions are not.
             let each = matches!(by, Roundings::Each(_)) && n.op.name != "pow";
-            if (!after && !is_sum(n) && !each) || (after && chooses(n)) {
+            // A maximum is one of its terms: it rounds none.
+            if (!after && !each && (!is_sum(n) || chooses(n))) || (after && chooses(n)) {
+                given_now = if real.contains_key(&i) { tensors.to_vec() } else { vec![] };
                 return;
             }
             let out: u64 = n.results.iter().filter_map(|r| p.main().ty(*r).shape.elements()).sum();
@@ -224,11 +296,14 @@ pub fn bound(p: &Program, inputs: &[Tensor], weights: &dyn Weights, by: Rounding
                 let least = floor(d);
                 let mut shake = |x: f64| {
                     let r = random.signed();
-                    let r = (r + r.signum()) / 2.0;
+                    let r = side * (r + r.signum()) / 2.0;
                     if x.is_finite() { x * (1.0 + off * r) + least * r } else { x }
                 };
                 let x: Vec<f64> = t.to_f64s().into_iter().map(&mut shake).collect();
                 *t = Tensor::from_f64s(DType::F64, t.shape(), &x);
+            }
+            if !after && real.contains_key(&i) {
+                given_now = tensors.to_vec();
             }
         };
         let out = evaluate(&p, &given, &mut shaken).unwrap_or_default();
@@ -248,7 +323,7 @@ pub fn bound(p: &Program, inputs: &[Tensor], weights: &dyn Weights, by: Rounding
         let unit = float_format(d).map_or(0.0, |f| f.unit());
         for (j, m) in most.iter_mut().enumerate() {
             let x = middle[i][j];
-            let same = written[i].to_f64s().get(j).is_some_and(|y| *y == x || (y.is_nan() && x.is_nan()));
+            let same = as_written[i].get(j).is_some_and(|y| *y == x || (y.is_nan() && x.is_nan()));
             *m = match x.is_finite() {
                 true => *m + own(i, j, x) + UNITS * unit * x.abs() + floor(d),
                 // Where there is no number, there is none; but of a pole the sign of a zero decides.

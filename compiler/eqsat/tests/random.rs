@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tahoma_core::artifact::Numerics;
 use tahoma_core::numeric::float_format;
 use tahoma_core::{Attrs, Builder, DType, Program, Tensor, TensorType, ValueId};
-use tahoma_eqsat::bound::widened;
+use tahoma_eqsat::bound::{Roundings, bound, widened};
 use tahoma_eqsat::{Roofline, SM_90A, TRN2, span};
 use tahoma_nets::random::random;
 
@@ -150,14 +150,6 @@ fn asked() -> Option<std::ops::Range<u64>> {
     Some(from.parse().ok()?..to.parse().ok()?)
 }
 
-/// Programs that are not what their class says yet, each at `reassociate`: the test fails when one is mended, or another breaks.
-const OPEN_FAULTS: &[(u64, &str)] = &[
-    (361, "an element near 0 is off by 1.2 times the bound"),
-    (1589, "a number in bf16 becomes NaN"),
-    (1804, "0 becomes 3.8e9, as kernels"),
-    (2748, "an infinity becomes a number, as kernels"),
-];
-
 #[test]
 fn random_programs_hold_at_the_ends_of_every_type() {
     let start = std::time::Instant::now();
@@ -167,24 +159,15 @@ fn random_programs_hold_at_the_ends_of_every_type() {
         println!("seed {seed}: {e}");
     }
     if asked().is_none() {
-        let known: Vec<u64> = OPEN_FAULTS.iter().map(|f| f.0).collect();
-        assert_eq!(failed.iter().map(|f| f.0).collect::<Vec<_>>(), known, "see one: cargo run -p tahoma-nets --example random -- SEED");
+        assert!(failed.is_empty(), "see one: cargo run -p tahoma-nets --example random -- {}", failed[0].0);
         let [all, _, native] = count.judged;
         // Sets of values that leave the types' ranges promise nothing and are drawn again; some programs have none.
-        assert!(
-            count.graphs + known.len() == 3000 && count.valid * 10 >= count.drawn * 8,
-            "{} of {} sets of values",
-            count.valid,
-            count.drawn
-        );
+        assert!(count.graphs == 3000 && count.valid * 10 >= count.drawn * 8, "{} of {} sets of values", count.valid, count.drawn);
         assert!(native * 4 >= all, "of {all} elements {native} have a bound");
     } else {
         assert!(failed.is_empty(), "{} programs: cargo run -p tahoma-nets --example random -- {}", failed.len(), failed[0].0);
     }
 }
-
-/// Not mended yet: an element near 0.11 becomes 0, which is 1.03 times the bound.
-const OPEN_FAULT: u64 = 727;
 
 #[test]
 fn random_programs_mean_the_same_after() {
@@ -196,19 +179,18 @@ fn random_programs_mean_the_same_after() {
     for (seed, e) in &failed {
         println!("seed {seed}: {e}");
     }
+    assert!(failed.is_empty(), "{} programs: cargo run -p tahoma-nets --example random -- {}", failed.len(), failed[0].0);
     if asked {
-        assert!(failed.is_empty(), "{} programs: cargo run -p tahoma-nets --example random -- {}", failed.len(), failed[0].0);
         return;
     }
-    let failed: Vec<u64> = failed.iter().map(|f| f.0).collect();
-    assert_eq!(failed, [OPEN_FAULT], "see one: cargo run -p tahoma-nets --example random -- SEED");
     // Enough is tested: far below what is, far above nothing.
     assert!(count.graphs == 1000 && count.valid >= 3900, "{} of {} sets of values", count.valid, count.drawn);
     assert!(count.changed.iter().all(|&n| n >= 350), "programs that rules changed: {:?}", count.changed);
     assert!(count.kernels.iter().all(|&n| n >= 2000) && count.heavy >= 2500, "{:?} kernels, {} heavy", count.kernels, count.heavy);
     assert!(count.used.len() >= 70, "{} rules used", count.used.len());
     let [all, wide, native] = count.judged;
-    assert!(wide * 10 >= all * 9 && native * 10 >= all * 7, "of {all} elements {wide} and {native} have a bound");
+    // Poles that a rounding may reach have no bound.
+    assert!(wide * 20 >= all * 17 && native * 10 >= all * 7, "of {all} elements {wide} and {native} have a bound");
 }
 
 /// A program of one input `x: dtype[3, 8]` and one output.
@@ -218,6 +200,46 @@ fn small(dtype: DType, make: impl Fn(&mut Builder, ValueId) -> ValueId) -> Progr
     let y = make(&mut b, x);
     b.output("y", y);
     Program::new(b.finish())
+}
+
+/// Functions that jump, turn or have a pole: the bound is as far as any rounding reaches, though none of those it tries lands there.
+#[test]
+fn a_bound_reaches_what_lies_on_the_way() {
+    let op = |b: &mut Builder, name: &str, x: &[ValueId]| b.op(name, x, Attrs::new()).unwrap();
+    // A function of `y = 3x − c`, or of `x` and that: what it is, and the least and the most that its elements may be off.
+    let of = |name: &str, x: f64, c: f64, both: bool| {
+        let p = small(DType::F32, |b, x| {
+            let [three, c] = [3.0, c].map(|v| b.constant(Tensor::from_f64s(DType::F32, &[], &[v])));
+            let y = op(b, "mul", &[x, three]);
+            let y = op(b, "sub", &[y, c]);
+            if both { op(b, name, &[x, y]) } else { op(b, name, &[y]) }
+        });
+        let b = bound(&p, &[Tensor::from_f64s(DType::F32, &[3, 8], &[x; 24])], &Values::default(), Roundings::OfTypes).unwrap();
+        let may = b.may[0].iter().copied();
+        (b.means[0].to_f64s()[0], may.clone().fold(f64::INFINITY, f64::min), may.fold(0.0, f64::max))
+    };
+    // Of a large number they are anything.
+    for (name, x) in [("sin", 1e8), ("sin", 3e11), ("cos", 1e8), ("cos", -7e12)] {
+        let (is, least, _) = of(name, x, 0.25, false);
+        assert!(least >= 1.0 + is.abs(), "{name} of 3·{x} is {is} and may be off by {least}");
+    }
+    assert_eq!(of("tan", 1e9, 0.25, false).1, f64::INFINITY);
+    // The divisor is what rounding left of 3 − 3.
+    let nearly = 3.0 - 2f64.powi(-21);
+    for (name, both) in [("reciprocal", false), ("div", true), ("rem", true), ("mod", true)] {
+        assert_eq!(of(name, 1.0, nearly, both).1, f64::INFINITY, "{name}");
+    }
+    // 6 is 3·2: what remains is 0, or nearly 2.
+    for name in ["rem", "mod"] {
+        let (is, least, most) = of(name, 6.0, 16.0, true);
+        assert!(is == 0.0 && least > 1.999 && most < 2.001, "{name}: {least} to {most}");
+    }
+    // Nothing of the kind is near.
+    for (name, both) in [("sin", false), ("cos", false), ("tan", false), ("reciprocal", false), ("div", true), ("rem", true), ("mod", true)]
+    {
+        let (is, _, most) = of(name, 1.0, 2.0, both);
+        assert!(most < 2e-5 || (is == 0.0 && both), "{name}: {most}");
+    }
 }
 
 #[test]

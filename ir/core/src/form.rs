@@ -387,9 +387,13 @@ impl<'g> Former<'g> {
                     return stop("one-sided is_inf");
                 }
                 if let Scalar::Binary(Binary::Pow) = s {
-                    let base = self.points[args[0]].1;
-                    if self.points[args[1]].1 != base {
-                        args[1] = self.add(Point::Op(Scalar::Cast, vec![args[1]]), base);
+                    let (base, exponent) = (self.points[args[0]].1, self.points[args[1]].1);
+                    if base != exponent {
+                        // As the op computes it: 3^½ is no power by a whole number.
+                        let wide = crate::kernels::scalar::pow_type(base, exponent);
+                        let args = args.into_iter().map(|p| self.cast(p, wide)).collect();
+                        let power = self.add(Point::Op(*s, args), wide);
+                        return Ok(self.cast(power, d));
                     }
                 }
                 Ok(self.add(Point::Op(*s, args), d))

@@ -40,7 +40,8 @@ pub(crate) fn fit(v: Value, d: DType) -> Value {
     match d.class() {
         Class::Float => Value::F(match d {
             DType::F64 => v.f(),
-            DType::F32 | DType::TF32 => v.f() as f32 as f64,
+            DType::F32 => v.f() as f32 as f64,
+            DType::TF32 => crate::numeric::round_tf32(v.f() as f32).into(),
             DType::F16 => half::f16::from_f64(v.f()).to_f64(),
             DType::BF16 => half::bf16::from_f32(v.f() as f32).to_f64(),
             _ => Tensor::from_f64s(d, &[1], &[v.f()]).to_f64s()[0],
@@ -56,6 +57,23 @@ pub(crate) fn fit(v: Value, d: DType) -> Value {
             })
         }
     }
+}
+
+/// A number of one type as another, as [`Tensor::cast`] has it.
+pub(crate) fn convert(v: Value, from: DType, to: DType) -> Value {
+    let v = match v {
+        // Once, and not by way of f64.
+        Value::I(x) if to == DType::F32 && from != DType::U64 => Value::F((x as f32).into()),
+        Value::I(x) if to == DType::F32 => Value::F((x as u64 as f32).into()),
+        Value::I(x) if to.is_float() && from == DType::U64 => Value::F(x as u64 as f64),
+        Value::F(x) if to == DType::U64 => Value::I(x as u64 as i64),
+        Value::F(x) if to.is_int() && to.bits() >= 8 => {
+            let (low, high) = crate::numeric::int_range(to);
+            Value::I((x as i64).clamp(low as i64, high as i64))
+        }
+        _ => v,
+    };
+    if to == DType::BF16 { Value::F(half::bf16::from_f64(v.f()).to_f64()) } else { fit(v, to) }
 }
 
 /// The scalar meaning of a unary function on a float type.
@@ -167,19 +185,18 @@ pub fn binary(b: Binary, x: Value, y: Value, d: DType) -> Value {
     })
 }
 
+/// A constant of a spec; of a float type it is one of the type already.
+fn number(x: f64, d: DType) -> Value {
+    if d.is_float() { Value::F(x) } else { convert(Value::F(x), DType::F64, d) }
+}
+
 /// An expression on its inputs.
 pub fn expr(e: &Expr, inputs: &[Value]) -> Value {
     let mut v: Vec<Value> = Vec::with_capacity(e.steps.len());
     for (s, d) in &e.steps {
         let x = match *s {
             Step::Input(i) => inputs[i],
-            Step::Const(c) => {
-                if d.is_float() {
-                    Value::F(c.0)
-                } else {
-                    Value::I(c.0 as i64)
-                }
-            }
+            Step::Const(c) => number(c.0, *d),
             Step::Unary(u, a) => unary(u, v[a], e.steps[a].1),
             Step::Binary(b, p, q) => binary(b, v[p], v[q], *d),
             Step::Compare(c, p, q) => {
@@ -206,7 +223,7 @@ pub fn expr(e: &Expr, inputs: &[Value]) -> Value {
                     v[b]
                 }
             }
-            Step::Cast(a) => v[a],
+            Step::Cast(a) => convert(v[a], e.steps[a].1, *d),
         };
         v.push(fit(x, *d));
     }
@@ -239,7 +256,7 @@ impl Memory {
         for g in &a.guards {
             let at = dot(g.offset, &g.coeffs, p);
             if at < 0 || at >= g.extent {
-                return Ok(if d.is_float() { Value::F(a.fill.0) } else { Value::I(a.fill.0 as i64) });
+                return Ok(number(a.fill.0, d));
             }
         }
         let at = dot(a.offset, &a.strides, p);
@@ -425,6 +442,35 @@ mod tests {
     use super::*;
     use crate::op::EvalArgs;
     use crate::{Attrs, Tensor};
+
+    /// Every type to every type, at the ends and around them.
+    #[test]
+    fn casts_are_those_of_tensors() {
+        let ends = [0, 1, 7, 8, 15, 16, 24, 31, 32, 53, 62, 63, 64, 65, 120].map(|e| 2f64.powi(e));
+        let near = ends.iter().flat_map(|&x| [x, x - 1.0, x + 1.0, x * 0.75, x + x / 256.0 + x / 2f64.powi(30), 1.0 / x, x - 0.5]);
+        let odd = [f64::INFINITY, f64::NAN, 1e300, 65519.99, 1.0 + 2f64.powi(-8) + 2f64.powi(-30)];
+        let all: Vec<f64> = near.chain(odd).flat_map(|x| [x, -x]).collect();
+        let bits = [i64::MIN, i64::MAX, -1, (1 << 24) + 1, (1 << 60) + (1 << 36) + 1, (1 << 53) + 1, -((1 << 62) + 1)];
+        for from in DType::all() {
+            let t = match from.is_float() {
+                true => Tensor::from_f64s(from, &[all.len()], &all),
+                false => {
+                    Tensor::i64(&[all.len()], all.iter().zip(bits.iter().cycle()).map(|(x, b)| x.to_bits() as i64 ^ b).collect()).cast(from)
+                }
+            };
+            for to in DType::all() {
+                let want = values_of(&t.cast(to));
+                for ((v, want), x) in values_of(&t).into_iter().zip(want).zip(t.to_f64s()) {
+                    let got = convert(v, from, to);
+                    let same = match (got, want) {
+                        (Value::F(p), Value::F(q)) => p.to_bits() == q.to_bits() || (p.is_nan() && q.is_nan()),
+                        _ => got == want,
+                    };
+                    assert!(same, "{from} to {to}: {x:e} became {got:?}, not {want:?}");
+                }
+            }
+        }
+    }
 
     /// Whole numbers to powers and shifts beyond their width: as the ops compute them.
     #[test]

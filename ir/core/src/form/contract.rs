@@ -202,7 +202,7 @@ impl Former<'_> {
         Ok(self.cast(s, d))
     }
 
-    fn cast(&mut self, p: usize, to: DType) -> usize {
+    pub(super) fn cast(&mut self, p: usize, to: DType) -> usize {
         if self.points[p].1 == to { p } else { self.add(Point::Op(Scalar::Cast, vec![p]), to) }
     }
 

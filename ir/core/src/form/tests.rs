@@ -336,3 +336,27 @@ fn a_rotary_embedding_is_part_of_the_scores() {
     let p = contract(&spec).a.product.as_ref().expect("scores");
     assert_eq!((p.a.loads.len(), p.b.loads.len()), (5, 5));
 }
+
+/// Powers of unlike types: a root of an integer, an exponent that the base's type has not, one of 64 bits.
+#[test]
+fn powers_are_computed_as_the_op_computes_them() {
+    use DType::*;
+    let numbers = [0.5, 2.0, 3.0, -1.0, 2049.0, 70000.0, 0.0, 1.0, 9e18, 1.5];
+    let bases = [2.0, 9.0, -1.0, 4.0, 1.0, 0.9990234375, 3.0, 7.0, 1.0, -2.0];
+    for (base, exponent) in
+        [(I32, F32), (I8, F64), (I64, F32), (F16, F32), (F16, I32), (BF16, I64), (F32, U64), (F32, F64), (F64, F32), (I8, I64), (I32, U64)]
+    {
+        let (x, y) = (Tensor::from_f64s(base, &[10], &bases), Tensor::from_f64s(exponent, &[10], &numbers));
+        let mut b = Builder::new("k");
+        let ids = [b.input("x", x.ty()), b.input("y", y.ty())];
+        let out = b.op("pow", &ids, Attrs::new()).unwrap();
+        b.output("out", out);
+        let g = b.finish();
+        let got = kernel_eval::eval(&form(&g, "k").unwrap(), &[x.clone(), y.clone()]).unwrap();
+        let want = run(&Program { functions: [("k".to_string(), g)].into() }, "k", &[x, y], &NoWeights).unwrap();
+        for (i, (p, q)) in got[0].to_f64s().into_iter().zip(want[0].to_f64s()).enumerate() {
+            let same = p == q || (p.is_nan() && q.is_nan()) || (base.is_float() && (p - q).abs() <= 1e-5 * q.abs());
+            assert!(same, "{base} to the {exponent}: {} to the {} became {p}, not {q}", bases[i], numbers[i]);
+        }
+    }
+}

@@ -9,7 +9,7 @@ use crate::numeric;
 use crate::op::OpError;
 use crate::scalar::{Binary, Compare, Unary};
 use crate::tensor::{Buffer, Tensor};
-use crate::types::{Class, DType};
+use crate::types::DType;
 
 /// What the float functions need of f32 and f64.
 macro_rules! float_functions {
@@ -275,31 +275,24 @@ fn has_zero(y: &Tensor) -> bool {
     !crate::kernels::elements::<u8>(&y.cast(DType::Bool).contiguous()).iter().all(|&v| v != 0)
 }
 
-/// `x` to the power `y`, in the type of `x`. A float power of an integer is computed in f64 and truncated.
+/// What a power of unlike types is computed in: a float power of an integer in f64, powers of integers in i64.
+pub(crate) fn pow_type(base: DType, exponent: DType) -> DType {
+    match (base.is_float(), exponent.is_float()) {
+        (false, false) => DType::I64,
+        (true, _) if base != DType::F64 && exponent != DType::F64 => compute_type(base),
+        _ => DType::F64,
+    }
+}
+
+/// `x` to the power `y`, in the type of `x` ([`pow_type`]).
 pub(crate) fn pow(shape: &[usize], x: &Tensor, y: &Tensor) -> Result<Tensor, OpError> {
     let (a, b) = (x.dtype(), y.dtype());
     if a == b {
         return binary(Binary::Pow, shape, x, y);
     }
-    match (a.class(), b.class()) {
-        (Class::Float, Class::Float) if a == DType::F64 || b == DType::F64 => {
-            let v = map2(shape, &x.cast(DType::F64), &y.cast(DType::F64), f64::powf);
-            Ok(Tensor::new(DType::F64, shape, Buffer::F64(v)).cast(a))
-        }
-        (Class::Float, _) => {
-            let to = compute_type(a);
-            let r = binary(Binary::Pow, shape, &x.cast(to), &y.cast(to))?;
-            Ok(narrow(r, a))
-        }
-        (_, Class::Float) => {
-            let v = map2(shape, &x.cast(DType::F64), &y.cast(DType::F64), f64::powf);
-            Ok(Tensor::new(DType::F64, shape, Buffer::F64(v)).cast(a))
-        }
-        _ => {
-            let r = binary(Binary::Pow, shape, &x.cast(DType::I64), &y.cast(DType::I64))?;
-            Ok(r.cast(a))
-        }
-    }
+    let wide = pow_type(a, b);
+    let r = binary(Binary::Pow, shape, &x.cast(wide), &y.cast(wide))?;
+    Ok(if a.is_float() { narrow(r, a) } else { r.cast(a) })
 }
 
 pub(crate) fn compare(c: Compare, shape: &[usize], x: &Tensor, y: &Tensor) -> Tensor {
