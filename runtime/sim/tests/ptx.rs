@@ -218,6 +218,9 @@ fn sixty_four_bits() {
     assert_eq!(eval64("shr.u64 %rd4, %rd1, 63;", &a, &b), [1, 0, 0]);
     assert_eq!(eval64("shr.s64 %rd4, %rd1, 63;", &a, &b)[0], u64::MAX);
     assert_eq!(eval64("rem.u64 %rd4, %rd1, %rd2;", &a, &b), [1, (1 << 40) % 3, 12345678901 % (1 << 33)]);
+    // A source register may be wider than its type: LLVM sign-extends so in place.
+    assert_eq!(eval64("cvt.s64.s8 %rd4, %rd1;", &a, &b)[0], u64::MAX);
+    assert_eq!(eval64("cvt.u64.u8 %rd4, %rd1; cvt.s64.s16 %rd4, %rd4;", &a, &b)[0], 255);
     assert_eq!(eval64("cvt.u32.u64 %r1, %rd1; cvt.s64.s32 %rd4, %r1;", &a, &b)[0], u64::MAX);
     assert_eq!(eval64("mov.b64 {%r1, %r2}, %rd1; mov.b64 %rd4, {%r2, %r1};", &a, &b)[1], 256);
     assert_eq!(eval64("mov.b64 {_, %r2}, %rd1; cvt.u64.u32 %rd4, %r2;", &a, &b)[1], 256);

@@ -1112,7 +1112,15 @@ impl Decoder<'_> {
             a: if from.bits() == 64 {
                 self.s64(a)?
             } else if self.is_wide(a) {
-                return no("a source register wider than its type");
+                // A register may be wider than the type (PTX ISA, "Operand Size Exceeding Instruction-Type Size"): its low bits are read.
+                let low = self.code.n32 as R;
+                self.code.n32 += 1;
+                let (mode, a) = (Mode { rnd: Rnd::Even, ftz: false, sat: false }, self.s64(a)?);
+                let (to, from) = (Ty::U32, Ty::U64);
+                let cut =
+                    Cvt { to, from, mode, integral: false, satfinite: false, relu: false, d: low, a, b: 0, pack: false, dst_bits: 32 };
+                self.alu(Op::Cvt(Box::new(cut)))?;
+                low
             } else {
                 self.s32(a)?
             },
