@@ -13,7 +13,7 @@
 //!
 //! Latencies and rates: NVIDIA's H100 white paper and CUDA C++ programming guide (throughput table), microbenchmarks of Hopper (arXiv 2402.13499,
 //! 2501.12084). The start, the shares 0.4 and 0.6, and the quarter were fitted to 626 kernels measured on an H100
-//! (`tests/gpu/h100-kernels.tsv`); of 268 others nine of ten are predicted within 0.76 to 1.10 of what they took. For other chips nothing was measured, so they have no row.
+//! (`tests/gpu/h100-kernels.tsv`); of 268 others nine of ten are predicted within 0.78 to 1.15 of what they took. For other chips nothing was measured, so they have no row.
 
 /// Which part of an SM an instruction keeps busy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
