@@ -115,7 +115,6 @@ fn convert(mnemonic: &str) -> Unit {
     match types[..] {
         [to, from, ..] if float(to) != float(from) => unit(Pipe::Xu, 1, 2, 22),
         [to, from, ..] if float(to) && (to == "f64" || from == "f64") => unit(Pipe::Xu, 1, 2, 22),
-        [to, from, ..] if !float(to) && (to.ends_with("64") || from.ends_with("64")) => unit(Pipe::Alu, 1, 2, 4),
         _ => unit(Pipe::Alu, 1, 2, 4),
     }
 }

@@ -89,9 +89,19 @@ fn an_h100_counts_the_same_and_takes_about_as_long() {
 
 const HEAD: &str = ".version 8.0\n.target sm_90a\n.address_size 64\n";
 
+/// What is counted of one warp that runs `text`, whose only parameter is a buffer of zeros.
+fn counted(text: &str) -> Counts {
+    let module = Module::parse(text, "k.ptx").unwrap();
+    let mut memory = Memory::new();
+    let at = memory.alloc("p", 8192).unwrap();
+    memory.write(at, &[0; 8192]).unwrap();
+    let options = Options { races: false, profile: true, ..Options::default() };
+    launch(&module, "k", [1, 1, 1], [32, 1, 1], 0, &[Arg::Ptr(at)], &mut memory, &options).unwrap().counts
+}
+
 /// Counts of one warp that loads from `base + lane * stride` and stores to shared memory at `lane * bank`.
 fn counts(stride: u32, bank: u32) -> Counts {
-    let text = format!(
+    counted(&format!(
         "{HEAD}.visible .entry k(.param .u64 p) {{
   .reg .b32 %r<4>; .reg .b64 %rd<4>;
   .shared .align 16 .b8 s[8192];
@@ -105,13 +115,7 @@ fn counts(stride: u32, bank: u32) -> Counts {
   st.global.b32 [%rd2], %r2;
   ret;
 }}"
-    );
-    let module = Module::parse(&text, "k.ptx").unwrap();
-    let mut memory = Memory::new();
-    let at = memory.alloc("p", 8192).unwrap();
-    memory.write(at, &[0; 8192]).unwrap();
-    let options = Options { races: false, profile: true, ..Options::default() };
-    launch(&module, "k", [1, 1, 1], [32, 1, 1], 0, &[Arg::Ptr(at)], &mut memory, &options).unwrap().counts
+    ))
 }
 
 #[test]
@@ -134,6 +138,7 @@ fn a_chain_is_as_long_as_its_latencies() {
     let chain = |n: usize, free: usize| {
         let depends = "add.f32 %f1, %f1, %f1;\n".repeat(n);
         let other = "add.f32 %f2, %f3, %f3;\n".repeat(free);
+        let also = if free > 0 { "st.global.b32 [%rd1], %f2;" } else { "" };
         let text = format!(
             "{HEAD}.visible .entry k(.param .u64 p) {{
   .reg .b32 %f<4>; .reg .b64 %rd<2>;
@@ -142,17 +147,11 @@ fn a_chain_is_as_long_as_its_latencies() {
   ld.global.b32 %f1, [%rd1];
   {depends}{other}
   st.global.b32 [%rd1], %f1;
-  st.global.b32 [%rd1], %f2;
+  {also}
   ret;
 }}"
         );
-        let text = if free == 0 { text.replace("  st.global.b32 [%rd1], %f2;\n", "") } else { text };
-        let module = Module::parse(&text, "k.ptx").unwrap();
-        let mut memory = Memory::new();
-        let at = memory.alloc("p", 4).unwrap();
-        memory.write(at, &[0; 4]).unwrap();
-        let options = Options { races: false, profile: true, ..Options::default() };
-        launch(&module, "k", [1, 1, 1], [32, 1, 1], 0, &[Arg::Ptr(at)], &mut memory, &options).unwrap().counts
+        counted(&text)
     };
     let (a, b) = (chain(10, 0), chain(110, 0));
     assert_eq!((b.chain - a.chain, b.in_order - a.in_order), (400, 400));
