@@ -3,6 +3,7 @@
 
 use crate::kernel::*;
 use crate::kernels::scalar::power;
+use crate::numeric;
 use crate::op::Monoid;
 use crate::scalar::{Binary, Compare, Expr, Step, Unary};
 use crate::tensor::Tensor;
@@ -41,8 +42,9 @@ pub(crate) fn fit(v: Value, d: DType) -> Value {
         Class::Float => Value::F(match d {
             DType::F64 => v.f(),
             DType::F32 => v.f() as f32 as f64,
-            DType::TF32 => crate::numeric::round_tf32(v.f() as f32).into(),
-            DType::F16 => half::f16::from_f64(v.f()).to_f64(),
+            DType::TF32 => numeric::round_tf32(v.f() as f32).into(),
+            // What is computed in f32 is rounded twice, as the ops do.
+            DType::F16 => half::f16::from_f32(v.f() as f32).to_f64(),
             DType::BF16 => half::bf16::from_f32(v.f() as f32).to_f64(),
             _ => Tensor::from_f64s(d, &[1], &[v.f()]).to_f64s()[0],
         }),
@@ -65,15 +67,19 @@ pub(crate) fn convert(v: Value, from: DType, to: DType) -> Value {
         // Once, and not by way of f64.
         Value::I(x) if to == DType::F32 && from != DType::U64 => Value::F((x as f32).into()),
         Value::I(x) if to == DType::F32 => Value::F((x as u64 as f32).into()),
-        Value::I(x) if to.is_float() && from == DType::U64 => Value::F(x as u64 as f64),
+        Value::I(x) if to == DType::F64 => Value::F(if from == DType::U64 { x as u64 as f64 } else { x as f64 }),
+        Value::I(x) if to.is_float() => Value::F(numeric::odd_f64(if from == DType::U64 { i128::from(x as u64) } else { i128::from(x) })),
         Value::F(x) if to == DType::U64 => Value::I(x as u64 as i64),
         Value::F(x) if to.is_int() && to.bits() >= 8 => {
-            let (low, high) = crate::numeric::int_range(to);
+            let (low, high) = numeric::int_range(to);
             Value::I((x as i64).clamp(low as i64, high as i64))
         }
         _ => v,
     };
-    if to == DType::BF16 { Value::F(half::bf16::from_f64(v.f()).to_f64()) } else { fit(v, to) }
+    match to {
+        DType::F16 | DType::BF16 | DType::TF32 => fit(Value::F(numeric::odd_f32(v.f()).into()), to),
+        _ => fit(v, to),
+    }
 }
 
 /// The scalar meaning of a unary function on a float type.
@@ -84,8 +90,10 @@ pub fn unary(u: Unary, v: Value, d: DType) -> Value {
     {
         return Value::I(match u {
             Unary::Neg => i.wrapping_neg(),
-            Unary::Abs => i.wrapping_abs(),
-            Unary::Sign => i.signum(),
+            Unary::Abs if d.is_signed_int() => i.wrapping_abs(),
+            Unary::Sign if d.is_signed_int() => i.signum(),
+            Unary::Abs => i,
+            Unary::Sign => i64::from(i != 0),
             Unary::Not => i64::from(i == 0),
             Unary::BitNot => !i,
             _ => i,
@@ -118,7 +126,7 @@ pub fn unary(u: Unary, v: Value, d: DType) -> Value {
         Unary::Asinh => x.asinh(),
         Unary::Acosh => x.acosh(),
         Unary::Atanh => x.atanh(),
-        Unary::Erf => crate::numeric::erf(x),
+        Unary::Erf => numeric::erf(x),
         Unary::Sigmoid => 1.0 / (1.0 + (-x).exp()),
         Unary::Floor => x.floor(),
         Unary::Ceil => x.ceil(),
@@ -467,6 +475,40 @@ mod tests {
                         _ => got == want,
                     };
                     assert!(same, "{from} to {to}: {x:e} became {got:?}, not {want:?}");
+                }
+            }
+        }
+    }
+
+    /// Every integer type and f64 to each float of 16 bits and to tf32, at the middle between two numbers and beside it.
+    #[test]
+    fn halves_are_rounded_once() {
+        for (to, scale) in [(DType::F16, 15), (DType::BF16, 64), (DType::TF32, 64)] {
+            let digits = numeric::float_format(to).unwrap().digits;
+            for e in (digits..=scale).chain([-3]) {
+                for lead in [0u64, 1, 2, 5, (1 << (digits - 1)) - 2] {
+                    // lead + 2^(digits − 1) units, and a half.
+                    let unit = 2f64.powi(e - digits + 1);
+                    let (low, half) = (((1u64 << (digits - 1)) + lead) as f64 * unit, unit / 2.0);
+                    let even = low + if lead % 2 == 1 { unit } else { 0.0 };
+                    let (up, least) = (low + unit, half * 2f64.powi(-30));
+                    for (x, want) in [(low + half, even), (low + half - least, low), (low + half + least, up), (low + half * 0.999, low)] {
+                        for (x, want) in [(x, want), (-x, -want)] {
+                            assert_eq!(Tensor::from_f64s(DType::F64, &[], &[x]).cast(to).to_f64s()[0], want, "{x:e} to {to}");
+                            assert_eq!(convert(Value::F(x), DType::F64, to), Value::F(want), "{x:e} to {to}");
+                        }
+                    }
+                    let (low, half) = (low as i128, half as i128);
+                    for (x, want) in [(low + half, even), (low + half - 1, low as f64), (low + half + 1, up)] {
+                        for (x, want) in [(x, want), (-x, -want)] {
+                            let holds = |d: &DType| (numeric::int_range(*d).0..=numeric::int_range(*d).1).contains(&x) && half > 1;
+                            for d in DType::all().filter(|d| d.is_int() && holds(d)) {
+                                let t = Tensor::i64(&[], vec![x as i64]).cast(d);
+                                assert_eq!(t.cast(to).to_f64s()[0], want, "{x} of {d} to {to}");
+                                assert_eq!(convert(Value::I(x as i64), d, to), Value::F(want), "{x} of {d} to {to}");
+                            }
+                        }
+                    }
                 }
             }
         }

@@ -140,6 +140,38 @@ pub fn round_tf32(x: f32) -> f32 {
     f32::from_bits((b + up) & !0x1fff)
 }
 
+/// `x` rounded to odd: the neighbour towards 0 with its last bit set, where `x` is no f32. Rounded once more, to a type with two digits less
+/// or fewer, it gives what rounding `x` to that type gives, which the nearest f32 does not at halves (Boldo and Melquiond 2008).
+pub fn odd_f32(x: f64) -> f32 {
+    let y = x as f32;
+    if x.is_nan() || f64::from(y) == x {
+        return y;
+    }
+    let past = f64::from(y).abs() > x.abs();
+    f32::from_bits((y.to_bits() - u32::from(past)) | 1)
+}
+
+/// The same of an integer as f64.
+pub fn odd_f64(x: i128) -> f64 {
+    let y = x as f64;
+    let back = y as i128;
+    if back == x {
+        return y;
+    }
+    let past = back.unsigned_abs() > x.unsigned_abs();
+    f64::from_bits((y.to_bits() - u64::from(past)) | 1)
+}
+
+/// `x` rounded once. (`half` rounds f64 twice, or leaves its low 32 bits aside.)
+pub fn f16_of(x: f64) -> half::f16 {
+    half::f16::from_f32(odd_f32(x))
+}
+
+/// `x` rounded once.
+pub fn bf16_of(x: f64) -> half::bf16 {
+    half::bf16::from_f32(odd_f32(x))
+}
+
 /// The low bits of `x` as an integer of `dtype`: sign-extended for signed types; for 64-bit types, as is.
 pub fn wrap(dtype: DType, x: i64) -> i64 {
     let bits = dtype.bits();

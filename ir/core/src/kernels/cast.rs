@@ -13,6 +13,8 @@ use half::{bf16, f16};
 /// A stored number on its way to another type. Codes of small floats are decoded before.
 trait Number: Elem {
     fn f64(self) -> f64;
+    /// To be rounded to fewer digits: to odd where f64 does not hold it.
+    fn odd(self) -> f64;
     fn f32(self) -> f32;
     /// Truncated; u64 by its bits.
     fn i64(self) -> i64;
@@ -20,6 +22,7 @@ trait Number: Elem {
 
 macro_rules! ints { ($($t:ty),*) => { $(impl Number for $t {
     fn f64(self) -> f64 { self as f64 }
+    fn odd(self) -> f64 { numeric::odd_f64(self as i128) }
     fn f32(self) -> f32 { self as f32 }
     fn i64(self) -> i64 { self as i64 }
 })* } }
@@ -27,6 +30,7 @@ ints! { i64, i32, i16, i8, u64, u32, u16, u8 }
 
 macro_rules! floats { ($($t:ty: $x:ident => $f64:expr, $f32:expr;)*) => { $(impl Number for $t {
     fn f64(self) -> f64 { let $x = self; $f64 }
+    fn odd(self) -> f64 { self.f64() }
     fn f32(self) -> f32 { let $x = self; $f32 }
     fn i64(self) -> i64 { self.f64() as i64 }
 })* } }
@@ -61,16 +65,17 @@ pub(crate) fn cast(x: &Tensor, to: DType, saturate: bool) -> Tensor {
         _ => {}
     }
     if to.is_float() {
-        let wide = if from == DType::F64 {
-            x.contiguous()
-        } else {
-            Tensor::new(DType::F64, x.shape(), Buffer::F64(by_storage!(x.buffer(), T => map1(x, |v: T| v.f64()))))
+        let wide = |buffer| Tensor::new(DType::F64, x.shape(), Buffer::F64(buffer));
+        let wide = match (from, to) {
+            (DType::F64, _) => x.contiguous(),
+            (_, DType::F64) => wide(by_storage!(x.buffer(), T => map1(x, |v: T| v.f64()))),
+            _ => wide(by_storage!(x.buffer(), T => map1(x, |v: T| v.odd()))),
         };
         return match to {
             DType::F64 => wide,
-            DType::TF32 => made(Buffer::F32(map1(&wide, |v: f64| numeric::round_tf32(v as f32)))),
-            DType::F16 => made(Buffer::F16(map1(&wide, f16::from_f64))),
-            DType::BF16 => made(Buffer::BF16(map1(&wide, bf16::from_f64))),
+            DType::TF32 => made(Buffer::F32(map1(&wide, |v: f64| numeric::round_tf32(numeric::odd_f32(v))))),
+            DType::F16 => made(Buffer::F16(map1(&wide, numeric::f16_of))),
+            DType::BF16 => made(Buffer::BF16(map1(&wide, numeric::bf16_of))),
             _ => made(Buffer::U8(map1(&wide, |v: f64| numeric::encode(to, v, saturate)))),
         };
     }
