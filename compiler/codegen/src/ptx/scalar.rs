@@ -76,11 +76,11 @@ pub(super) fn constant(f: &mut Fun, d: DType, x: f64) -> Val {
 }
 
 fn half_round(x: f64) -> f32 {
-    half::f16::from_f64(x).to_f32()
+    tahoma_core::numeric::f16_of(x).to_f32()
 }
 
 fn bf16_round(x: f64) -> f32 {
-    half::bf16::from_f64(x).to_f32()
+    tahoma_core::numeric::bf16_of(x).to_f32()
 }
 
 /// Rounds the result of a step to its type.
@@ -109,6 +109,17 @@ pub(super) fn cast(f: &mut Fun, v: Val, from: DType, to: DType) -> Val {
         return f.cmpi("ne", v, zero);
     }
     let unsigned = matches!(from.class(), Class::Unsigned | Class::Bool);
+    let name = if unsigned { "uitofp" } else { "sitofp" };
+    // What f32 does not hold is not rounded to it and then again.
+    if matches!(to, DType::F16 | DType::BF16) && (from == DType::F64 || (from.is_int() && a.bits() >= 32)) {
+        let w = match a.bits() {
+            _ if from == DType::F64 => v,
+            64 => wide_int(f, v, unsigned, name),
+            _ => f.convert(name, v, F64),
+        };
+        let w = odd(f, w);
+        return fit(f, w, to);
+    }
     if to.is_float() {
         let w = if from.is_float() {
             match (a.bits(), b.bits()) {
@@ -117,7 +128,7 @@ pub(super) fn cast(f: &mut Fun, v: Val, from: DType, to: DType) -> Val {
                 _ => v,
             }
         } else {
-            f.convert(if unsigned { "uitofp" } else { "sitofp" }, v, b)
+            f.convert(name, v, b)
         };
         return fit(f, w, to);
     }
@@ -130,6 +141,35 @@ pub(super) fn cast(f: &mut Fun, v: Val, from: DType, to: DType) -> Val {
         std::cmp::Ordering::Greater => f.convert("trunci", v, b),
         std::cmp::Ordering::Equal => v,
     }
+}
+
+/// An f64 as f32, rounded to odd ([`tahoma_core::numeric::odd_f32`]).
+fn odd(f: &mut Fun, v: Val) -> Val {
+    let near = f.convert("truncf", v, F32);
+    let back = f.convert("extf", near, F64);
+    let (size, whole) = (f.fabs(back), f.fabs(v));
+    let (differs, past) = (f.cmpf("one", back, v), f.cmpf("ogt", size, whole));
+    let bits = f.convert("bitcast", near, I32);
+    let (one, less) = (f.int(I32, 1), f.int(I32, -1));
+    let below = f.arith("addi", bits, less);
+    let down = f.select(past, below, bits);
+    let last = f.arith("ori", down, one);
+    let bits = f.select(differs, last, bits);
+    f.convert("bitcast", bits, F32)
+}
+
+/// A 64-bit integer as f64, to be rounded to few digits: from 2⁵³ on its low 12 bits only tell whether there are any.
+fn wide_int(f: &mut Fun, v: Val, unsigned: bool, name: &str) -> Val {
+    let (low, high, some, zero) = (f.int(I64, 0xfff), f.int(I64, !0xfff), f.int(I64, 0x800), f.int(I64, 0));
+    let (rest, body) = (f.arith("andi", v, low), f.arith("andi", v, high));
+    let any = f.cmpi("ne", rest, zero);
+    let sticky = f.arith("ori", body, some);
+    let folded = f.select(any, sticky, body);
+    let far = f.int(I64, if unsigned { 0 } else { 1 << 53 });
+    let (at, most) = (f.arith("addi", v, far), f.int(I64, if unsigned { 1 << 53 } else { 1 << 54 }));
+    let small = f.cmpi("ult", at, most);
+    let v = f.select(small, v, folded);
+    f.convert(name, v, F64)
 }
 
 /// The value of an expression.
@@ -354,21 +394,25 @@ pub(super) fn binary(f: &mut Fun, b: Binary, x: Val, y: Val, d: DType) -> Val {
         Binary::Or | Binary::BitOr => f.arith("ori", x, y),
         Binary::Xor | Binary::BitXor => f.arith("xori", x, y),
         Binary::Shl | Binary::Shr => {
-            // A shift by the width or more leaves nothing (the sign, where there is one).
-            let width = f.int(x.ty, i64::from(x.ty.bits()));
-            let ok = f.cmpi("ult", y, width);
-            let (top, zero) = (f.int(x.ty, i64::from(x.ty.bits()) - 1), f.int(x.ty, 0));
-            let by = f.select(ok, y, top);
+            // A shift by the width or more leaves nothing (the sign, where there is one): by one less, and once more. A selection of 0
+            // in its place becomes one shift by the low 32 bits of `y` in LLVM 21's PTX.
+            let top = f.int(x.ty, i64::from(x.ty.bits()) - 1);
+            let (over, by) = (f.cmpi("ugt", y, top), f.arith("minui", y, top));
+            let more = f.convert("extui", over, x.ty);
             match b {
-                Binary::Shl => {
-                    let r = f.arith("shli", x, by);
-                    f.select(ok, r, zero)
+                // A bool is true where a bit is left.
+                Binary::Shl if d == DType::Bool => x,
+                Binary::Shr if d == DType::Bool => {
+                    let one = f.int(x.ty, 1);
+                    let none = f.arith("xori", y, one);
+                    f.and(x, none)
                 }
-                _ if unsigned => {
-                    let r = f.arith("shrui", x, by);
-                    f.select(ok, r, zero)
+                Binary::Shr if !unsigned => f.arith("shrsi", x, by),
+                b => {
+                    let shift = if b == Binary::Shl { "shli" } else { "shrui" };
+                    let r = f.arith(shift, x, by);
+                    f.arith(shift, r, more)
                 }
-                _ => f.arith("shrsi", x, by),
             }
         }
     }
@@ -413,17 +457,11 @@ fn divide(f: &mut Fun, b: Binary, x: Val, y: Val, unsigned: bool) -> Val {
 fn int_power(f: &mut Fun, x: Val, y: Val, unsigned: bool) -> Val {
     let t = x.ty;
     let (zero, one) = (f.int(t, 0), f.int(t, 1));
-    // Six bits are enough for any base but −1, 0 and 1, whose powers depend on the parity alone.
-    let small = f.int(t, 63.min((1i64 << (t.bits().min(63) - 1)) - 1));
-    let many = f.cmpi("ugt", y, small);
-    let low = f.arith("andi", y, one);
-    let two = f.int(t, 2);
-    let parity = f.arith("addi", low, two);
-    let n = f.select(many, parity, y);
     let (mut r, mut base) = (one, x);
-    for bit in 0..6 {
+    // Every bit of the exponent: an odd base modulo 2ʷ comes round after up to 2ʷ⁻² steps.
+    for bit in 0..i64::from(t.bits()) {
         let s = f.int(t, bit);
-        let b = f.arith("shrui", n, s);
+        let b = f.arith("shrui", y, s);
         let b = f.arith("andi", b, one);
         let on = f.cmpi("ne", b, zero);
         let p = f.arith("muli", r, base);

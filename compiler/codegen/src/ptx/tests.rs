@@ -1,5 +1,7 @@
 //! Every schedule through MLIR, the PTX emulator with all its checks, and against [`kernel_eval`].
 
+mod edges;
+
 use super::*;
 use std::collections::BTreeMap;
 use tahoma_core::form::form;

@@ -180,11 +180,15 @@ impl Emitter<'_> {
     }
     /// `y` as a second operand beside `x`: the vector engine reads one of them from PSUM, not both.
     fn beside(&mut self, x: &Tile, y: &Tile) -> Tile {
-        if x.mem != Mem::Psum || y.mem != Mem::Psum {
-            return y.clone();
+        if x.mem == Mem::Psum { self.out_of_psum(y) } else { y.clone() }
+    }
+    /// A tile that GpSimd reaches: it reads SBUF only.
+    fn out_of_psum(&mut self, x: &Tile) -> Tile {
+        if x.mem != Mem::Psum {
+            return x.clone();
         }
-        let t = self.new_tile(true, y.dtype);
-        self.b.emit(Instr::new("tensor_copy").with("dst", &t).with("src", y));
+        let t = self.new_tile(true, x.dtype);
+        self.b.emit(Instr::new("tensor_copy").with("dst", &t).with("src", x));
         t
     }
     /// `x op y` for an operator of the ALU.
@@ -447,7 +451,7 @@ impl Emitter<'_> {
             }
         }
         let (a, p) = (self.widen(x, DType::F32)?, self.widen(y, DType::F32)?);
-        let p = self.beside(&a, &p);
+        let (a, p) = (self.out_of_psum(&a), self.out_of_psum(&p));
         Ok(self.emit(true, dtype, |d| {
             Instr::new("tensor_tensor").with("dst", d).with("data1", &a).with("data2", &p).with("op", "power").with("engine", "gpsimd")
         }))
