@@ -12,35 +12,48 @@ use tahoma_core::op::{Contract, EvalArgs, Kind};
 use tahoma_core::random::Random;
 use tahoma_core::{Attr, DType, Graph, Node, Program, Tensor, form};
 
-/// Roundings that each op of the program stands for.
+/// Roundings of half a unit in the last place that each op of the program stands for.
 pub const UNITS: f64 = 8.0;
 
 /// The promise, for readers.
-pub const STATEMENT: &str = "\
-A program at `reassociate` may differ from the program as written as follows. Take the result that real arithmetic gives. The program as \
-written is off by what its roundings make of it: each op rounds once, each term of a sum as often as the sum is long. The optimised \
-program is off by no more than the program as written would be if each op rounded by 8 units in the last place instead of half a unit, \
-and each term of a sum of n by 8 units and 8·n units of f32. In particular an offset that is exact (`x - 1e6` of an input) is never taken \
-apart, since its digits would be lost.
+pub fn statement() -> String {
+    let (units, exponent) = (UNITS / 2.0, |d: DType| crate::span::home(d).most);
+    let [f32_end, f64_end] = [DType::F32, DType::F64].map(exponent);
+    let (many, count) = (format!("{units} units"), format!("{units}·n units"));
+    format!(
+        "A program at `reassociate` may differ from the program as written as follows. Take the result that real arithmetic gives. The \
+program as written is off by what its roundings make of it: each op rounds once, each term of a sum as often as the sum is long. The \
+optimised program is off by no more than the program as written would be if each op rounded by {many} in the last place instead of half a \
+unit, and each term of a sum of n by {many} and {count} of f32; and by twice the least number above 0 of its type instead of half of it. \
+In particular an offset that is exact (`x - 1e6` of an input) is never taken apart, since its digits would be lost.
 
 This holds wherever the program as written stays within its types: no op on finite numbers gives an infinity or NaN, and in types of eight \
-and more exponent bits (f32, bf16, tf32; f64 likewise with 2⁵⁰⁴) inputs and results are below 2⁵⁶ in magnitude; constants, and weights whose \
-values are known, may be anything. Every number that a rule makes on the way is proved to fit its type for all such values. Numbers below \
-2⁻¹⁰⁰ (f16: 2⁻²³, f64: 2⁻⁹⁶⁰) count as 0. Weights that the search was told nothing of are taken to lie within 2⁻³⁶ and 2¹², and elements \
-below 2⁻³⁶ count as 0 beside one of 2⁻²⁴ or more.
+and more exponent bits (f32, bf16, tf32; f64 likewise with 2^{f64_end}) inputs and results are below 2^{f32_end} in magnitude; constants, \
+and weights whose values are known, may be anything. Every number that a rule makes on the way is proved to fit its type for all such \
+values. Where an input of such a type is not 0 and below 2^-{f32_end} (f64: 2^-{f64_end}), numbers below 2^{small32} (f64: 2^{small64}) count \
+as 0. Weights that the search was told nothing of are taken to lie within 2^-36 and 2^12, and elements below 2^-36 count as 0 beside one of \
+2^-24 or more.
 
 Where the program as written overflows, the optimised one gives the number that real arithmetic has, an infinity or NaN. Where real \
 arithmetic has no number (the root of a negative one, 1/0), neither has the optimised program, but an infinity may have become NaN. An \
 infinity or NaN that goes in comes out as one, and may spread to other results of the same contraction. The sign of a zero may differ. \
-Integers and bools are the same at every class.";
+Integers and bools are the same at every class.",
+        small32 = small(DType::F32),
+        small64 = small(DType::F64),
+    )
+}
 
-/// Numbers below this count as 0.
-pub fn floor(d: DType) -> f64 {
-    match d {
-        DType::F64 => 2f64.powi(-960),
-        DType::F16 => 2f64.powi(-23),
-        _ => 2f64.powi(-100),
-    }
+/// The exponent of what counts as 0 beside inputs smaller than rules ask about.
+fn small(d: DType) -> i32 {
+    if d == DType::F64 { -960 } else { -100 }
+}
+
+/// What each op may be off by where digits end: numbers below it count as 0.
+fn floor(d: DType, has_small: bool) -> f64 {
+    let end = float_format(d).map_or(0, |f| f.tiny() + 1);
+    let e = if has_small { end.max(small(d)) } else { end };
+    // `powi` of a subnormal is 1/∞.
+    2f64.powi(e / 2) * 2f64.powi(e - e / 2)
 }
 
 /// The program with f64 for every float.
@@ -113,8 +126,14 @@ fn has_poles(n: &Node) -> bool {
 /// Functions that samples of their operands do not tell the range of.
 const TURNING: &[&str] = &["sin", "cos", "tan", "div", "reciprocal", "mod", "rem", "pow"];
 
+/// Angles up to which devices take off turns; of larger ones their sines, cosines and tangents are anything (codegen's ACCURACY.md).
+pub const DEVICE_TURN: f64 = 1e8;
+
+/// What a device's sine or cosine of angles within [`DEVICE_TURN`] is off by at most (codegen's ACCURACY.md: 4.1e-7 of 1 + abs(exact)).
+pub const DEVICE_SINE: f64 = 4.1e-7;
+
 /// What a turning function may make of operands between `from` and `to`: it made `made` of the latter, and passes the rest on its way.
-fn passed(name: &str, from: [f64; 2], to: [f64; 2], made: f64) -> Vec<f64> {
+fn passed(name: &str, from: [f64; 2], to: [f64; 2], made: f64, on_device: bool) -> Vec<f64> {
     use std::f64::consts::{FRAC_PI_2, PI, TAU};
     let (low, high) = (from[0].min(to[0]), from[0].max(to[0]));
     // Whether a number `at + k·step` lies between.
@@ -128,7 +147,10 @@ fn passed(name: &str, from: [f64; 2], to: [f64; 2], made: f64) -> Vec<f64> {
         true => vec![made],
         false => vec![made, 0.0, most],
     };
+    let is_far = on_device && (low < -DEVICE_TURN || high > DEVICE_TURN);
     match name {
+        "sin" | "cos" if is_far => vec![-1.0, made, 1.0],
+        "tan" if is_far => vec![f64::NAN],
         "sin" => wave(FRAC_PI_2),
         "cos" => wave(0.0),
         "tan" if meets(FRAC_PI_2, PI) => vec![f64::NAN],
@@ -204,6 +226,8 @@ fn is_beyond(p: &Program) -> bool {
 pub enum Roundings {
     /// What is promised, by the types of the program.
     OfTypes,
+    /// The same on a device, whose sines, cosines and tangents are less exact ([`DEVICE_TURN`], [`DEVICE_SINE`]).
+    OnDevices,
     /// This share of each result and of each operand: whether a formula is the same at all.
     Each(f64),
 }
@@ -221,6 +245,8 @@ pub fn bound(p: &Program, inputs: &[Tensor], weights: &dyn Weights, by: Rounding
     if !inputs.iter().all(|t| at_home(t.dtype(), &t.to_f64s())) {
         return None;
     }
+    let is_small = |d: DType, x: f64| x != 0.0 && x.abs() < 2f64.powi(crate::span::home(d).least as i32);
+    let has_small = inputs.iter().any(|t| t.dtype().is_float() && t.to_f64s().into_iter().any(|x| is_small(t.dtype(), x)));
     let p = widened(&native);
     let exact: Vec<Tensor> = given.iter().map(wide).collect();
     let mut steps: Vec<Vec<Vec<f64>>> = vec![];
@@ -251,7 +277,7 @@ pub fn bound(p: &Program, inputs: &[Tensor], weights: &dyn Weights, by: Rounding
     if !within {
         return None;
     }
-    let given = exact;
+    let (given, on_device) = (exact, matches!(by, Roundings::OnDevices));
     let [middle, as_written] = [&means, &written].map(|all| all.iter().map(Tensor::to_f64s).collect::<Vec<_>>());
     let own = |i: usize, j: usize, x: f64| {
         let y = as_written[i].get(j).filter(|_| x.is_finite() && written[i].shape() == means[i].shape());
@@ -270,7 +296,8 @@ pub fn bound(p: &Program, inputs: &[Tensor], weights: &dyn Weights, by: Rounding
                 let of = |all: &[Vec<f64>], j: usize| [all[0][j], all.get(1).map_or(0.0, |v| v[j])];
                 let made = tensors[0].to_f64s().into_iter().enumerate();
                 let is = &steps[i][0];
-                let one = |(j, x)| picked(&passed(n.op.name, of(&from, j), of(&to, j), x), is.get(j).copied().unwrap_or(x), run, j);
+                let by = |j, x| passed(n.op.name, of(&from, j), of(&to, j), x, on_device);
+                let one = |(j, x)| picked(&by(j, x), is.get(j).copied().unwrap_or(x), run, j);
                 let made: Vec<f64> = made.map(one).collect();
                 tensors[0] = Tensor::from_f64s(DType::F64, &shape, &made);
             }
@@ -290,10 +317,11 @@ pub fn bound(p: &Program, inputs: &[Tensor], weights: &dyn Weights, by: Rounding
                 let d = if after { types[i][k] } else { types[i][0] };
                 let Some(f) = float_format(d) else { continue };
                 let off = match by {
-                    Roundings::OfTypes => UNITS * (f.unit() + terms * f.unit().min(2f64.powi(-24))),
+                    Roundings::OfTypes | Roundings::OnDevices => UNITS * (f.unit() + terms * f.unit().min(2f64.powi(-24))),
                     Roundings::Each(share) => share,
                 };
-                let least = floor(d);
+                let sine = after && on_device && ["sin", "cos"].contains(&n.op.name);
+                let least = floor(d, has_small) + if sine { 2.0 * DEVICE_SINE } else { 0.0 };
                 let mut shake = |x: f64| {
                     let r = random.signed();
                     let r = side * (r + r.signum()) / 2.0;
@@ -325,7 +353,7 @@ pub fn bound(p: &Program, inputs: &[Tensor], weights: &dyn Weights, by: Rounding
             let x = middle[i][j];
             let same = as_written[i].get(j).is_some_and(|y| *y == x || (y.is_nan() && x.is_nan()));
             *m = match x.is_finite() {
-                true => *m + own(i, j, x) + UNITS * unit * x.abs() + floor(d),
+                true => *m + own(i, j, x) + UNITS * unit * x.abs() + floor(d, has_small),
                 // Where there is no number, there is none; but of a pole the sign of a zero decides.
                 false if same => *m,
                 false => f64::INFINITY,

@@ -92,7 +92,7 @@ fn at_edges(seed: u64, count: &Mutex<Count>) -> Result<(), String> {
         let all: Vec<Reference> = match class {
             Numerics::Exact => (4..6).filter_map(|d| Reference::new(&r.program, values(d, all_of, true), true)).collect(),
             // The first on which the program stays within its types.
-            _ => (6..14)
+            _ => (6..16)
                 .filter_map(|d| Reference::native(&r.program, values(d, home, false)))
                 .find(Reference::is_bounded)
                 .into_iter()

@@ -53,6 +53,14 @@ fn rows(s: &mut Sample, d: DType) {
     s.attr("k", true);
 }
 
+/// A norm of rows of 5, with a gain for each of 7 rows.
+fn wide_gain(s: &mut Sample) {
+    s.leaf("x", DType::F32, &[3, 7, 5], false);
+    s.leaf("g", DType::F32, &[7, 5], true);
+    s.attr("k", 2);
+    s.attr("e", 1e-3);
+}
+
 pub(super) static CASES: &[Case] = &[
     Case {
         rule: "scale-into-matmul",
@@ -258,6 +266,149 @@ pub(super) static CASES: &[Case] = &[
             sample: |s| two(s, DType::BF16),
         },
         at: &[("x", -30.0, 1.0), ("y", -36.0, 1.0)],
+    },
+    Case {
+        rule: "product-of-exps",
+        was: Rule {
+            name: "exponents-join-in-f32",
+            class: Reassociate,
+            lhs: "(mul (exp ?x) (exp ?y))",
+            rhs: "(exp (add ?x ?y))",
+            when: None,
+            doc: "x + y near −66 has 6 bits less after the point.",
+            sample: |s| two(s, DType::F32),
+        },
+        at: &[("x", -33.0, 1.0), ("y", -33.0, 1.0)],
+    },
+    Case {
+        rule: "quotient-of-exps",
+        was: Rule {
+            name: "exponents-join-in-a-quotient",
+            class: Reassociate,
+            lhs: "(div (exp ?x) (exp ?y))",
+            rhs: "(exp (sub ?x ?y))",
+            when: None,
+            doc: "So has x − y.",
+            sample: |s| two(s, DType::F32),
+        },
+        at: &[("x", -33.0, 1.0), ("y", 33.0, 1.0)],
+    },
+    Case {
+        rule: "slice-past-rms-norm",
+        was: Rule {
+            name: "gains-of-rows-that-are-cut",
+            class: Reassociate,
+            lhs: "(slice (rms_norm ?x ?g ?k ?e) ?a ?z ?t)",
+            rhs: "(rms_norm (slice ?x ?a ?z ?t) ?g ?k ?e)",
+            when: None,
+            doc: "A gain for each of 7 rows makes 7 of the one that is left.",
+            sample: |s| {
+                wide_gain(s);
+                s.attr("a", vec![0, 2, 0]);
+                s.attr("z", vec![3, 1, 5]);
+                s.attr("t", vec![1, 1, 1]);
+            },
+        },
+        at: &[],
+    },
+    Case {
+        rule: "slice-past-layer-norm",
+        was: Rule {
+            name: "offsets-of-rows-that-are-cut",
+            class: Reassociate,
+            lhs: "(slice (layer_norm ?x ?g ?o ?k ?e) ?a ?z ?t)",
+            rhs: "(layer_norm (slice ?x ?a ?z ?t) ?g ?o ?k ?e)",
+            when: None,
+            doc: "So does an offset.",
+            sample: |s| {
+                wide_gain(s);
+                s.leaf("o", DType::F32, &[7, 5], true);
+                s.leaf("g", DType::F32, &[5], true);
+                s.attr("a", vec![0, 2, 0]);
+                s.attr("z", vec![3, 1, 5]);
+                s.attr("t", vec![1, 1, 1]);
+            },
+        },
+        at: &[],
+    },
+    Case {
+        rule: "transpose-past-rms-norm",
+        was: Rule {
+            name: "gains-of-rows-that-move",
+            class: Reassociate,
+            lhs: "(rms_norm (transpose ?x ?p) ?g ?k ?e)",
+            rhs: "(transpose (rms_norm ?x ?g ?k ?e) ?p)",
+            when: None,
+            doc: "Gains of rows stay where they are.",
+            sample: |s| {
+                wide_gain(s);
+                s.leaf("x", DType::F32, &[7, 7, 5], false);
+                s.attr("p", vec![1, 0, 2]);
+            },
+        },
+        at: &[("x", 0.0, 2.0), ("g", 0.0, 2.0), ("b", 0.0, 2.0)],
+    },
+    Case {
+        rule: "transpose-past-layer-norm",
+        was: Rule {
+            name: "offsets-of-rows-that-move",
+            class: Reassociate,
+            lhs: "(layer_norm (transpose ?x ?p) ?g ?b ?k ?e)",
+            rhs: "(transpose (layer_norm ?x ?g ?b ?k ?e) ?p)",
+            when: None,
+            doc: "So do offsets.",
+            sample: |s| {
+                wide_gain(s);
+                s.leaf("x", DType::F32, &[7, 7, 5], false);
+                s.leaf("b", DType::F32, &[7, 5], true);
+                s.leaf("g", DType::F32, &[5], true);
+                s.attr("p", vec![1, 0, 2]);
+            },
+        },
+        at: &[("x", 0.0, 2.0), ("g", 0.0, 2.0), ("b", 0.0, 2.0)],
+    },
+    Case {
+        rule: "reshape-past-rms-norm",
+        was: Rule {
+            name: "gains-of-rows-that-regroup",
+            class: Reassociate,
+            lhs: "(rms_norm (reshape ?x ?s) ?g ?k ?e)",
+            rhs: "(reshape (rms_norm ?x ?g ?j ?e) ?s)",
+            when: Some(|m| {
+                m.bind("j", 3);
+                Some(true)
+            }),
+            doc: "A gain for each of the first 2 rows is one for each of the second 2.",
+            sample: |s| {
+                wide_gain(s);
+                s.leaf("x", DType::F32, &[2, 2, 2, 5], false);
+                s.leaf("g", DType::F32, &[2, 1, 5], true);
+                s.attr("s", vec![2, 4, 5]);
+            },
+        },
+        at: &[("x", 0.0, 2.0), ("g", 0.0, 2.0), ("b", 0.0, 2.0)],
+    },
+    Case {
+        rule: "reshape-past-layer-norm",
+        was: Rule {
+            name: "offsets-of-rows-that-regroup",
+            class: Reassociate,
+            lhs: "(layer_norm (reshape ?x ?s) ?g ?b ?k ?e)",
+            rhs: "(reshape (layer_norm ?x ?g ?b ?j ?e) ?s)",
+            when: Some(|m| {
+                m.bind("j", 3);
+                Some(true)
+            }),
+            doc: "So is an offset.",
+            sample: |s| {
+                wide_gain(s);
+                s.leaf("x", DType::F32, &[2, 2, 2, 5], false);
+                s.leaf("b", DType::F32, &[2, 1, 5], true);
+                s.leaf("g", DType::F32, &[5], true);
+                s.attr("s", vec![2, 4, 5]);
+            },
+        },
+        at: &[("x", 0.0, 2.0), ("g", 0.0, 2.0), ("b", 0.0, 2.0)],
     },
     Case {
         rule: "hard-swish-recognised-inner",

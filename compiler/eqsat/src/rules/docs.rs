@@ -34,7 +34,7 @@ pub fn docs() -> String {
          `?x` is any value or attribute; attributes of the right side that the left lacks are computed from types and attributes.\n\
          `{unary}` and `{binary}` stand for every elementwise op with as many operands.\n",
     );
-    let _ = write!(out, "\n## What reassociate promises\n\n{}\n", crate::bound::STATEMENT);
+    let _ = write!(out, "\n## What reassociate promises\n\n{}\n", crate::bound::statement());
     for (family, tables) in FAMILIES {
         let _ = write!(out, "\n## {family}\n");
         tables.iter().copied().flatten().for_each(|r| row(&mut out, r));

@@ -189,6 +189,11 @@ impl<'a> Match<'a> {
             users.flat_map(|p| &self.egraph[p].nodes).filter(|u| reads(of, u)).all(|u| matmul(&u))
         })
     }
+    /// Whether gains and offsets of a norm from axis `first` of `rank` on are the same for every row: with more axes they go with rows.
+    pub fn alike_in_rows(&self, vars: &[&str], first: usize, rank: usize) -> Option<bool> {
+        let within = |v: &&str| Some(self.rank(v)? <= rank.checked_sub(first)?);
+        vars.iter().map(within).try_fold(true, |all, w| Some(all && w?))
+    }
     /// Number of elements of a tensor variable.
     pub fn elements(&self, var: &str) -> Option<u64> {
         self.ty(var)?.shape.elements()

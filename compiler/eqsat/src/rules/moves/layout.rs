@@ -20,8 +20,14 @@ fn keeps_tail(m: &Match, p: &str, k: usize) -> Option<bool> {
     Some(m.ints(p)?.iter().enumerate().skip(k).all(|(i, &a)| i as i64 == a))
 }
 
-fn keeps_norm_axes(m: &mut Match) -> Option<bool> {
-    keeps_tail(m, "p", m.int("k")? as usize)
+fn keeps_norm_axes(m: &mut Match, of_rows: &[&str]) -> Option<bool> {
+    let k = m.int("k")? as usize;
+    Some(keeps_tail(m, "p", k)? && m.alike_in_rows(of_rows, k, m.rank("x")?)?)
+}
+
+fn norm_before_reshape(m: &mut Match, of_rows: &[&str]) -> Option<bool> {
+    let k = m.int("k")? as usize;
+    Some(m.alike_in_rows(of_rows, k, m.ints("s")?.len())? && row_axis_before_reshape(m)?)
 }
 
 /// Axes before a transpose, and the permutation of what a reduction without kept axes leaves.
@@ -240,7 +246,7 @@ pub(in super::super) static RULES: &[Rule] = &[
         class: Reassociate,
         lhs: "(layer_norm (transpose ?x ?p) ?g ?b ?k ?e)",
         rhs: "(transpose (layer_norm ?x ?g ?b ?k ?e) ?p)",
-        when: Some(keeps_norm_axes),
+        when: Some(|m| keeps_norm_axes(m, &["g", "b"])),
         doc: "A transpose of the leading axes moves whole rows.",
         sample: |s| {
             let d = moved(s, 1);
@@ -255,7 +261,7 @@ pub(in super::super) static RULES: &[Rule] = &[
         class: Reassociate,
         lhs: "(rms_norm (transpose ?x ?p) ?g ?k ?e)",
         rhs: "(transpose (rms_norm ?x ?g ?k ?e) ?p)",
-        when: Some(keeps_norm_axes),
+        when: Some(|m| keeps_norm_axes(m, &["g"])),
         doc: "The same for RMS normalisation.",
         sample: |s| {
             let d = moved(s, 1);
@@ -345,7 +351,7 @@ pub(in super::super) static RULES: &[Rule] = &[
         class: Reassociate,
         lhs: "(layer_norm (reshape ?x ?s) ?g ?b ?k ?e)",
         rhs: "(reshape (layer_norm ?x ?g ?b ?j ?e) ?s)",
-        when: Some(row_axis_before_reshape),
+        when: Some(|m| norm_before_reshape(m, &["g", "b"])),
         doc: "The same for layer normalisation.",
         sample: |s| {
             let d = regrouped(s);
@@ -360,7 +366,7 @@ pub(in super::super) static RULES: &[Rule] = &[
         class: Reassociate,
         lhs: "(rms_norm (reshape ?x ?s) ?g ?k ?e)",
         rhs: "(reshape (rms_norm ?x ?g ?j ?e) ?s)",
-        when: Some(row_axis_before_reshape),
+        when: Some(|m| norm_before_reshape(m, &["g"])),
         doc: "The same for RMS normalisation.",
         sample: |s| {
             let d = regrouped(s);

@@ -362,7 +362,7 @@ pub(in super::super) static RULES: &[Rule] = &[
         rhs: "(layer_norm (slice ?x ?a ?z ?t) ?g ?o ?k ?e)",
         when: Some(|m| {
             let (k, last) = (m.int("k")? as usize, m.rank("x")? - 1);
-            before_rows(m, k, last)
+            Some(before_rows(m, k, last)? && m.alike_in_rows(&["g", "o"], k, last + 1)?)
         }),
         doc: "The same for layer normalisation: a classifier reads one token, so one is normalised.",
         sample: |s| {
@@ -380,7 +380,7 @@ pub(in super::super) static RULES: &[Rule] = &[
         rhs: "(rms_norm (slice ?x ?a ?z ?t) ?g ?k ?e)",
         when: Some(|m| {
             let (k, last) = (m.int("k")? as usize, m.rank("x")? - 1);
-            before_rows(m, k, last)
+            Some(before_rows(m, k, last)? && m.alike_in_rows(&["g"], k, last + 1)?)
         }),
         doc: "The same for RMS normalisation.",
         sample: |s| {
