@@ -11,6 +11,7 @@
 
 use super::math;
 use super::printer::*;
+use tahoma_core::numeric;
 use tahoma_core::op::Monoid;
 use tahoma_core::scalar::{Binary, Compare, Expr, Step, Unary};
 use tahoma_core::types::{Class, DType};
@@ -66,21 +67,13 @@ pub(super) fn to_memory(f: &mut Fun, v: Val, d: DType) -> Val {
 pub(super) fn constant(f: &mut Fun, d: DType, x: f64) -> Val {
     let t = value_ty(d);
     match d {
-        DType::F16 => f.float(t, f64::from(half_round(x))),
-        DType::BF16 => f.float(t, f64::from(bf16_round(x))),
+        DType::F16 => f.float(t, numeric::f16_of(x).to_f64()),
+        DType::BF16 => f.float(t, numeric::bf16_of(x).to_f64()),
         DType::Bool => f.int(t, i64::from(x != 0.0)),
         DType::U64 => f.int(t, if x >= 0.0 { x as u64 as i64 } else { x as i64 }),
         _ if d.is_float() => f.float(t, x),
         _ => f.int(t, x as i64),
     }
-}
-
-fn half_round(x: f64) -> f32 {
-    tahoma_core::numeric::f16_of(x).to_f32()
-}
-
-fn bf16_round(x: f64) -> f32 {
-    tahoma_core::numeric::bf16_of(x).to_f32()
 }
 
 /// Rounds the result of a step to its type.
