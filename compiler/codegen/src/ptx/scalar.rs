@@ -67,8 +67,8 @@ pub(super) fn to_memory(f: &mut Fun, v: Val, d: DType) -> Val {
 pub(super) fn constant(f: &mut Fun, d: DType, x: f64) -> Val {
     let t = value_ty(d);
     match d {
-        DType::F16 => f.float(t, numeric::f16_of(x).to_f64()),
-        DType::BF16 => f.float(t, numeric::bf16_of(x).to_f64()),
+        DType::F16 => f.float(t, half::f16::from_f32(numeric::odd_f32(x)).to_f64()),
+        DType::BF16 => f.float(t, half::bf16::from_f32(numeric::odd_f32(x)).to_f64()),
         DType::Bool => f.int(t, i64::from(x != 0.0)),
         DType::U64 => f.int(t, if x >= 0.0 { x as u64 as i64 } else { x as i64 }),
         _ if d.is_float() => f.float(t, x),
