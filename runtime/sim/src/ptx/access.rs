@@ -126,9 +126,10 @@ fn gather(w: &Warp, acc: &Access, out: &mut [u8; WARP_BYTES]) {
     }
 }
 
-/// All lanes take part, one right after the other in memory.
-fn contiguous(m: u32, addrs: &[u64; 32], bytes: u64) -> bool {
-    m == u32::MAX && (0..32).all(|l| addrs[l] == addrs[0].wrapping_add(bytes * l as u64))
+/// All lanes take part, each `step` bytes after the one before it. No early end, so that the compiler compares several at once.
+#[inline(always)]
+pub(super) fn in_steps(m: u32, addrs: &[u64; 32], step: u64) -> bool {
+    m == u32::MAX && (0..32).fold(0, |off, l| off | (addrs[l] ^ addrs[0].wrapping_add(step * l as u64))) == 0
 }
 
 fn misaligned(m: u32, addrs: &[u64; 32], align: u64) -> LaneFault {
@@ -337,7 +338,7 @@ impl Machine<'_> {
         let n = bytes as usize;
         self.stats.global_store_bytes += bytes * u64::from(m.count_ones());
         // Within one buffer the whole warp is one store; else the lanes find their faults themselves.
-        if contiguous(m, addrs, bytes)
+        if in_steps(m, addrs, bytes)
             && addrs[0].is_multiple_of(bytes)
             && let Ok((i, at)) = self.mem.locate(&mut self.hints[pc], addrs[0], 32 * bytes)
         {
@@ -379,7 +380,7 @@ impl Machine<'_> {
                 }
             }
         }
-        if contiguous(m, addrs, bytes) {
+        if in_steps(m, addrs, bytes) {
             self.shared.data[offs[0]..offs[0] + 32 * n].copy_from_slice(&all[..32 * n]);
         } else if n == 4 {
             for l in lanes(m) {

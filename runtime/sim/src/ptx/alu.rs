@@ -500,6 +500,11 @@ impl Regs {
                 _ => {}
             }
         }
+        let bare = !c.mode.ftz && !c.mode.sat && !c.satfinite && !c.relu && !c.pack && !c.integral;
+        if let (Ty::F32, Ty::Tf32, Rnd::Even | Rnd::Away, true) = (c.from, c.to, c.mode.rnd, bare) {
+            let v = self.r32[a].map(|x| fl::f32_to_tf32(x, c.mode.rnd));
+            return put32(&mut self.r32[c.d as usize], &v, m);
+        }
         let one = |raw: u64| convert(c, raw);
         let plain = c.mode == Mode::PLAIN && !c.satfinite && !c.relu;
         if c.pack && plain && matches!(c.to, Ty::F16 | Ty::Bf16) {

@@ -478,6 +478,13 @@ pub(super) fn f32_to_half(x: f32) -> u32 {
     sign | bits
 }
 
+/// f32 to tf32 in the upper bits of an f32, to nearest: even, or away from zero. A carry that reaches the exponent is what it should be.
+#[inline(always)]
+pub(super) fn f32_to_tf32(x: u32, rnd: Rnd) -> u32 {
+    let half = if rnd == Rnd::Away { 0x1000 } else { 0xfff + (x >> 13 & 1) };
+    if x & 0x7fff_ffff > 0x7f80_0000 { NAN32 } else { (x + half) & !0x1fff }
+}
+
 /// The plain operations on halves through f32: sums and products round twice harmlessly (24 ≥ 2·11 + 2
 /// bits), and a fused result that might not is done again exactly.
 #[inline(always)]
@@ -550,6 +557,21 @@ pub(super) fn f16_op(op: F, bf: bool, mode: Mode, x: u32, y: u32, z: u32) -> u32
 mod tests {
     use super::*;
     use tahoma_core::random::Random;
+
+    #[test]
+    fn tf32_in_bits_is_tf32_in_numbers() {
+        let mut random = Random::new(77);
+        let edges = [0, 1, 0xfff, 0x1000, 0x1001, 0x3000, 0x7f_ffff, 0x80_0000, 0x7f7f_efff, 0x7f7f_f000, 0x7f7f_ffff, 0x7f80_0000];
+        let nans = [0x7f80_0001, 0x7fc0_0000, 0x7fff_ffff];
+        let signs = |x: u32| [x, x | 0x8000_0000];
+        for x in edges.into_iter().chain(nans).flat_map(signs).chain((0..100_000).map(|_| random.bits() as u32)) {
+            for rnd in [Rnd::Even, Rnd::Away] {
+                let v = f32::from_bits(x);
+                let want = if v.is_nan() { NAN32 } else { TF32.round(f64::from(v), Ordering::Equal, rnd, false) << 13 };
+                assert_eq!(f32_to_tf32(x, rnd), want, "{x:08x} {rnd:?}");
+            }
+        }
+    }
 
     #[test]
     fn halves_round_trip_and_round_to_even() {

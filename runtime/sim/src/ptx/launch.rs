@@ -227,7 +227,7 @@ pub fn launch(
         }
     }
     if let Some(p) = machine.profile {
-        machine.stats.counts = p.counts();
+        machine.stats.counts = p.counts(&k.code);
     }
     Ok(machine.stats)
 }

@@ -215,7 +215,7 @@ impl Machine<'_> {
             let inst = &code.insts[pc];
             let m = w.mask & (w.regs.p[inst.guard as usize] ^ inst.guard_flip);
             if PROFILED && let Some(p) = &mut self.profile {
-                p.note(w, &inst.op, &code.uses[pc], m);
+                p.note(w, &inst.op, &code.uses[pc], m, pc);
             }
             match inst.class {
                 Class::Alu => alu += 1,
