@@ -40,17 +40,17 @@ fn measure(name: &str, setup: &str, body: &str, opts: &Options) {
         Ok(m) => m,
         Err(e) => return println!("{e}"),
     };
-    let mut mem = Memory::new();
-    let Ok(a) = mem.alloc("a", 1 << 16) else { return };
-    if let Err(e) = mem.write(a, &vec![0; 1 << 16]) {
-        return println!("{e}");
-    }
-    let start = cpu_ns();
-    match launch(&module, "k", [1, 1, 1], [32, 1, 1], 0, &[Arg::Ptr(a)], &mut mem, opts) {
-        Ok(s) => {
-            let ns = cpu_ns() - start;
-            println!("{name:<28} {:7.1} ns per warp instruction", ns / s.instructions() as f64);
-        }
+    let once = |profile: bool| -> Result<f64, String> {
+        let mut mem = Memory::new();
+        let a = mem.alloc("a", 1 << 16).map_err(|e| e.to_string())?;
+        mem.write(a, &vec![0; 1 << 16]).map_err(|e| e.to_string())?;
+        let options = Options { profile, ..*opts };
+        let start = cpu_ns();
+        let s = launch(&module, "k", [1, 1, 1], [32, 1, 1], 0, &[Arg::Ptr(a)], &mut mem, &options).map_err(|e| e.to_string())?;
+        Ok((cpu_ns() - start) / s.instructions() as f64)
+    };
+    match once(false).and_then(|plain| Ok((plain, once(true)?))) {
+        Ok((plain, counted)) => println!("{name:<28} {plain:7.1} ns per warp instruction, {counted:7.1} with what a GPU's clock asks for"),
         Err(e) => println!("{name}: {e}"),
     }
 }

@@ -34,65 +34,83 @@ fn mma_f32(r: &mut Regs, op: &Mma, packed: bool, load: impl Fn(u32) -> f32) {
     let mut a = [[0f32; 16]; 16];
     let mut b = [[0f32; 8]; 16];
     let mut c = [[0f32; 8]; 16];
+    // Lane 4g + t, in loops of constant length over parts that are cut out once.
     for (i, reg) in op.a.iter().enumerate() {
         let x = &r.r32[*reg as usize];
-        let lo = x.map(|v| load(if packed { v & 0xffff } else { v }));
-        let hi = x.map(|v| if packed { load(v >> 16) } else { 0.0 });
-        for l in 0..32 {
-            let row = &mut a[l / 4 + 8 * (i % 2)];
+        for (g, row) in a[8 * (i % 2)..][..8].iter_mut().enumerate() {
             if packed {
-                let col = 2 * (l % 4) + 8 * (i / 2);
-                row[col] = lo[l];
-                row[col + 1] = hi[l];
+                let to = &mut row[8 * (i / 2)..][..8];
+                for t in 0..4 {
+                    (to[2 * t], to[2 * t + 1]) = (load(x[4 * g + t] & 0xffff), load(x[4 * g + t] >> 16));
+                }
             } else {
-                row[l % 4 + 4 * (i / 2)] = lo[l];
+                let to = &mut row[4 * (i / 2)..][..4];
+                for t in 0..4 {
+                    to[t] = load(x[4 * g + t]);
+                }
             }
         }
     }
     for (i, reg) in op.b.iter().enumerate() {
         let x = &r.r32[*reg as usize];
-        let lo = x.map(|v| load(if packed { v & 0xffff } else { v }));
-        let hi = x.map(|v| if packed { load(v >> 16) } else { 0.0 });
-        for l in 0..32 {
-            let (g, t) = (l / 4, l % 4);
-            if packed {
-                b[2 * t + 8 * i][g] = lo[l];
-                b[2 * t + 8 * i + 1][g] = hi[l];
-            } else {
-                b[t + 4 * i][g] = lo[l];
+        if packed {
+            let rows = &mut b[8 * i..][..8];
+            for (l, x) in x.iter().enumerate() {
+                let (g, t) = (l / 4, l % 4);
+                (rows[2 * t][g], rows[2 * t + 1][g]) = (load(x & 0xffff), load(x >> 16));
+            }
+        } else {
+            let rows = &mut b[4 * i..][..4];
+            for (l, x) in x.iter().enumerate() {
+                rows[l % 4][l / 4] = load(*x);
             }
         }
     }
     for (i, reg) in op.c.iter().enumerate() {
         let x = &r.r32[*reg as usize];
-        for (l, x) in x.iter().enumerate() {
-            let (g, t) = (l / 4, l % 4);
-            if op.c_f16 {
-                c[g + 8 * i][2 * t] = fl::half_to_f32(x & 0xffff);
-                c[g + 8 * i][2 * t + 1] = fl::half_to_f32(x >> 16);
-            } else {
-                c[g + 8 * (i / 2)][2 * t + i % 2] = f32::from_bits(*x);
+        if op.c_f16 {
+            for (g, row) in c[8 * i..][..8].iter_mut().enumerate() {
+                for t in 0..4 {
+                    row[2 * t] = fl::half_to_f32(x[4 * g + t] & 0xffff);
+                    row[2 * t + 1] = fl::half_to_f32(x[4 * g + t] >> 16);
+                }
+            }
+        } else {
+            for (g, row) in c[8 * (i / 2)..][..8].iter_mut().enumerate() {
+                for t in 0..4 {
+                    row[2 * t + i % 2] = f32::from_bits(x[4 * g + t]);
+                }
             }
         }
     }
-    for (row, acc) in a.iter().zip(&mut c) {
-        for (x, line) in row[..op.k].iter().zip(&b) {
-            for (s, y) in acc.iter_mut().zip(line) {
-                *s += x * y;
-            }
-        }
+    match op.k {
+        4 => sums::<4>(&a, &b, &mut c),
+        8 => sums::<8>(&a, &b, &mut c),
+        _ => sums::<16>(&a, &b, &mut c),
     }
     let half = |v: f32| fl::F16.round(f64::from(v), Ordering::Equal, super::isa::Rnd::Even, false);
     for (i, reg) in op.d.iter().enumerate() {
         let x = &mut r.r32[*reg as usize];
-        for (l, x) in x.iter_mut().enumerate() {
-            let (g, t) = (l / 4, l % 4);
-            *x = if op.d_f16 {
-                half(c[g + 8 * i][2 * t]) | (half(c[g + 8 * i][2 * t + 1]) << 16)
-            } else {
-                fl::bits32(c[g + 8 * (i / 2)][2 * t + i % 2])
-            };
+        let rows = if op.d_f16 { &c[8 * i..][..8] } else { &c[8 * (i / 2)..][..8] };
+        for (g, row) in rows.iter().enumerate() {
+            for t in 0..4 {
+                x[4 * g + t] = if op.d_f16 { half(row[2 * t]) | (half(row[2 * t + 1]) << 16) } else { fl::bits32(row[2 * t + i % 2]) };
+            }
         }
+    }
+}
+
+/// `c += a·b` over the first `K` columns of a: each row of c stays in registers.
+#[inline(always)]
+fn sums<const K: usize>(a: &[[f32; 16]; 16], b: &[[f32; 8]; 16], c: &mut [[f32; 8]; 16]) {
+    for (row, acc) in a.iter().zip(c) {
+        let mut sum = *acc;
+        for k in 0..K {
+            for (s, y) in sum.iter_mut().zip(&b[k]) {
+                *s += row[k] * y;
+            }
+        }
+        *acc = sum;
     }
 }
 
