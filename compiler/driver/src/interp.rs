@@ -31,6 +31,16 @@ pub(crate) fn is_small(t: &Tensor) -> bool {
 /// Imports a model for these inputs: as it is; where it needs numbers (E0209), with the shapes of the inputs; then with the values of
 /// small vectors and scalars (axes, sizes, counts); then with all values. `fixed` holds from the start.
 pub fn prepare(path: &Path, fixed: &Request, inputs: &[(String, Tensor)]) -> Result<Prepared, Diagnostics> {
+    prepare_after(None, path, fixed, inputs)
+}
+
+/// [`prepare`] where [`model::attempt`] has tried `fixed` alone, with this result.
+pub fn prepare_after(
+    tried: Option<Result<Imported, Diagnostics>>,
+    path: &Path,
+    fixed: &Request,
+    inputs: &[(String, Tensor)],
+) -> Result<Prepared, Diagnostics> {
     let shaped = || {
         let mut r = Request { complete: true, ..fixed.clone() };
         r.shapes.extend(model::shapes_of(inputs));
@@ -52,17 +62,17 @@ pub fn prepare(path: &Path, fixed: &Request, inputs: &[(String, Tensor)]) -> Res
     }
     let open = |d: &Diagnostics| d.0.iter().all(|d| d.code == "E0209");
     let mut attempts = vec![fixed.clone(), shaped(), with_values(SMALL, 1), with_values(usize::MAX, usize::MAX)].into_iter();
-    let mut first: Option<Diagnostics> = None;
+    let (mut tried, mut first) = (tried, None::<Diagnostics>);
     loop {
         let Some(request) = attempts.next() else {
-            return Err(first.unwrap_or_default());
+            return Err(model::advised(first.unwrap_or_default(), path, fixed));
         };
-        match model::import(path, &request) {
+        match tried.take().unwrap_or_else(|| model::attempt(path, &request)) {
             Ok(model) => {
                 let left = inputs.iter().filter(|(n, _)| !request.constants.contains_key(n)).cloned().collect();
                 return Ok(Prepared { model, request, inputs: left });
             }
-            Err(d) if first.is_none() && !open(&d) => return Err(d),
+            Err(d) if first.is_none() && !open(&d) => return Err(model::advised(d, path, fixed)),
             // Of several failures the first is in the model's own terms.
             Err(d) => {
                 first.get_or_insert(d);

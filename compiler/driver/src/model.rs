@@ -82,20 +82,27 @@ pub(crate) fn known(request: &Request, name: &str, ty: &TensorType) -> Known {
     Known::Type(TensorType::new(ty.dtype, Shape(fixed.collect())))
 }
 
-/// Imports a model.
+/// Imports a model. Where dimensions are missing, the error says which options would give them.
 pub fn import(path: &Path, request: &Request) -> Result<Imported, Diagnostics> {
+    attempt(path, request).map_err(|d| advised(d, path, request))
+}
+
+/// An attempt's error with the options that were missing. Finding them reads the model again: for the error that is shown, not for all.
+pub fn advised(mut d: Diagnostics, path: &Path, request: &Request) -> Diagnostics {
+    if !matches!(kind_of(path), Ok(ModelKind::Onnx)) {
+        return d;
+    }
+    let open = |d: &&mut Diagnostic| d.code == "E0209" && d.notes.iter().all(|n| !n.contains("--shape"));
+    if let Some(d) = d.0.iter_mut().find(open) {
+        d.notes.push("give open dimensions with --shape NAME=1x3x224x224, deciding values with --constant NAME=FILE.npy".into());
+    }
+    crate::info::with_remedy(d, path, request)
+}
+
+/// [`import`], for a caller that has other ways left where numbers are missing (E0209).
+pub fn attempt(path: &Path, request: &Request) -> Result<Imported, Diagnostics> {
     match kind_of(path)? {
-        ModelKind::Onnx => {
-            let options = import_options(request);
-            import_onnx(path, &options).map_err(|mut d| {
-                let open = |d: &&mut Diagnostic| d.code == "E0209" && d.notes.iter().all(|n| !n.contains("--shape"));
-                if let Some(d) = d.0.iter_mut().find(open) {
-                    d.notes
-                        .push("give open dimensions with --shape NAME=1x3x224x224, deciding values with --constant NAME=FILE.npy".into());
-                }
-                crate::info::with_remedy(d, path, request)
-            })
-        }
+        ModelKind::Onnx => import_onnx(path, &import_options(request)),
         ModelKind::HuggingFace => {
             let options = hf_options(request)?;
             let mut imported = import_hf(path, &options)?;

@@ -6,6 +6,7 @@ mod models;
 use models::*;
 use prost::Message;
 use std::collections::BTreeMap;
+use tahoma_core::random::Random;
 use tahoma_core::{Buffer, DType, Dim, Tensor, eval};
 use tahoma_frontend::proto::attribute_proto::AttributeType;
 use tahoma_frontend::proto::*;
@@ -226,4 +227,109 @@ fn maps_are_the_tensor_of_scores_and_the_keys_are_said() {
     assert!(said.iter().any(|s| s.contains("\"cat\", \"dog\"")), "{said:?}");
     let x = Tensor::f32(&[2, 2], vec![1., 2., 3., 4.]);
     assert_eq!(eval::run(&m.program, "main", std::slice::from_ref(&x), &m.store).unwrap()[0], x);
+}
+
+/// A full tree of `depth` levels whose nodes have the numbers `first`, `first + step`, …: rows of (id, branch on, feature, split, yes, no).
+fn full(depth: u32, first: i64, step: i64, seed: u64) -> Vec<(i64, bool, i64, f32, i64, i64)> {
+    let mut random = Random::new(seed);
+    let n = (1i64 << (depth + 1)) - 1;
+    let id = |i: i64| first + step * i;
+    (0..n)
+        .map(|i| {
+            let branch = 2 * i + 2 < n;
+            let feature = (random.bits() % 2) as i64;
+            let split = (random.bits() % 1000) as f32 / 1000.0;
+            if branch { (id(i), true, feature, split, id(2 * i + 1), id(2 * i + 2)) } else { (id(i), false, 0, 0.0, 0, 0) }
+        })
+        .collect()
+}
+
+/// Tables of more entries than a constant should have, nodes in any order with numbers that leave gaps, rows open: what a plain walk of
+/// the trees gives. Where each leaf has one class, where it has all, and for targets.
+#[test]
+fn large_ensembles_are_read_as_tables_in_the_store() {
+    const CLASSES: usize = 3;
+    for (what, all) in [("class", false), ("class", true), ("target", false)] {
+        let mut nodes = vec![];
+        for tree in 0..24i64 {
+            // Some trees number their nodes without gaps, some from below zero.
+            nodes.extend(full(6, tree % 3 - 1, 1 + tree % 2, tree as u64).into_iter().map(|n| (tree, n)));
+        }
+        let mut random = Random::new(5);
+        // The first node of a tree stays first: it is the root.
+        let mut order: Vec<usize> = (0..nodes.len()).collect();
+        for i in (1..order.len()).rev() {
+            order.swap(i, random.bits() as usize % (i + 1));
+        }
+        let root = |i: &usize| !i.is_multiple_of(127);
+        order.sort_by_key(root);
+        let leaves: Vec<(i64, i64)> = nodes.iter().filter(|(_, n)| !n.1).map(|(t, n)| (*t, n.0)).collect();
+        let each = if all { CLASSES } else { 1 };
+        let weights: Vec<(i64, i64, i64, f32)> = leaves
+            .iter()
+            .flat_map(|&(t, id)| (0..each).map(move |k| (t, id, k)))
+            .map(|(t, id, k)| {
+                let class = if all { k as i64 } else { (t + id).rem_euclid(CLASSES as i64) };
+                (t, id, class, (random.bits() % 64) as f32 / 64.0)
+            })
+            .collect();
+        let sorted: Vec<_> = order.iter().map(|&i| nodes[i]).collect();
+        let ints = |name: &str, f: &dyn Fn(&(i64, (i64, bool, i64, f32, i64, i64))) -> i64| {
+            ints_attr(name, &sorted.iter().map(f).collect::<Vec<_>>())
+        };
+        let modes: Vec<&str> = sorted.iter().map(|(_, n)| if n.1 { "BRANCH_LEQ" } else { "LEAF" }).collect();
+        let column = |f: &dyn Fn(&(i64, i64, i64, f32)) -> i64| weights.iter().map(f).collect::<Vec<_>>();
+        let (op, results): (&str, &[&str]) =
+            if what == "class" { ("TreeEnsembleClassifier", &["label", "y"]) } else { ("TreeEnsembleRegressor", &["y"]) };
+        let mut n = node(op, &["x"], results);
+        n.domain = Some("ai.onnx.ml".into());
+        n.attribute = vec![
+            ints("nodes_treeids", &|n| n.0),
+            ints("nodes_nodeids", &|n| n.1.0),
+            ints("nodes_featureids", &|n| n.1.2),
+            strings_attr("nodes_modes", &modes),
+            floats_attr("nodes_values", &sorted.iter().map(|n| n.1.3).collect::<Vec<_>>()),
+            ints("nodes_truenodeids", &|n| n.1.4),
+            ints("nodes_falsenodeids", &|n| n.1.5),
+            ints_attr(&format!("{what}_treeids"), &column(&|w| w.0)),
+            ints_attr(&format!("{what}_nodeids"), &column(&|w| w.1)),
+            ints_attr(&format!("{what}_ids"), &column(&|w| w.2)),
+            floats_attr(&format!("{what}_weights"), &weights.iter().map(|w| w.3).collect::<Vec<_>>()),
+            if what == "class" { ints_attr("classlabels_int64s", &[7, 8, 9]) } else { int_attr("n_targets", CLASSES as i64) },
+        ];
+        let mut m = learned(n);
+        let dim = |v| TensorShapeProto { dim: v };
+        let open = tensor_shape_proto::Dimension {
+            value: Some(tensor_shape_proto::dimension::Value::DimParam("rows".into())),
+            ..Default::default()
+        };
+        let two = tensor_shape_proto::Dimension { value: Some(tensor_shape_proto::dimension::Value::DimValue(2)), ..Default::default() };
+        match m.graph.as_mut().unwrap().input[0].r#type.as_mut().unwrap().value.as_mut().unwrap() {
+            type_proto::Value::TensorType(t) => t.shape = Some(dim(vec![open, two])),
+            other => panic!("{other:?}"),
+        }
+        let m = import_onnx_bytes("m.onnx", bytes(&m), &ImportOptions::default()).unwrap_or_else(|d| panic!("{d}"));
+        assert!(m.store.len() >= 5, "{} tables", m.store.len());
+        let held = m.program.main().nodes.iter().filter_map(|n| n.attrs.tensor("value")).map(|t| t.len()).max();
+        assert!(held <= Some(tahoma_core::graph::FOLD_ELEMENTS), "a constant of {held:?}");
+
+        let rows = 9;
+        let x: Vec<f32> = (0..2 * rows).map(|_| (random.bits() % 1000) as f32 / 1000.0).collect();
+        let mut want = vec![0f32; rows * CLASSES];
+        for row in 0..rows {
+            for tree in 0..24i64 {
+                let own: BTreeMap<i64, _> = nodes.iter().filter(|n| n.0 == tree).map(|n| (n.1.0, n.1)).collect();
+                let mut at = nodes.iter().find(|n| n.0 == tree).unwrap().1;
+                while at.1 {
+                    at = own[&if x[2 * row + at.2 as usize] <= at.3 { at.4 } else { at.5 }];
+                }
+                for w in weights.iter().filter(|w| w.0 == tree && w.1 == at.0) {
+                    want[row * CLASSES + w.2 as usize] += w.3;
+                }
+            }
+        }
+        let y = eval::run(&m.program, "main", &[Tensor::f32(&[rows, 2], x)], &m.store).unwrap_or_else(|d| panic!("{d}"));
+        // Sixty-fourths add up without rounding.
+        assert_eq!(*y.last().unwrap(), Tensor::f32(&[rows, CLASSES], want), "{what}, all {all}");
+    }
 }

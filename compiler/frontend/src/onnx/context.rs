@@ -5,6 +5,9 @@ use super::frame::Slot;
 use super::importer::Importer;
 use super::schema::Schema;
 use crate::proto::NodeProto;
+use crate::tensor_proto::RawTensor;
+use prost::bytes::Bytes;
+use tahoma_core::graph::FOLD_ELEMENTS;
 use tahoma_core::op::{number, numbers};
 use tahoma_core::{Attrs, Buffer, Builder, DType, Dim, OpError, Shape, Tensor, TensorType, ValueId};
 
@@ -209,6 +212,14 @@ impl Context<'_, '_> {
     }
     pub(super) fn constant(&mut self, t: Tensor) -> V {
         self.b().constant(t)
+    }
+    /// A table that the importer made: a constant where it is small, else a weight, which no pass copies, compares or prints.
+    pub(super) fn table(&mut self, t: Tensor) -> V {
+        if t.len() <= FOLD_ELEMENTS {
+            return self.constant(t);
+        }
+        let raw = RawTensor { dtype: t.dtype(), dims: t.shape().to_vec(), bytes: Bytes::from(t.to_bytes()).into() };
+        self.imp.weight(raw, "table")
     }
     pub(super) fn ints(&mut self, v: &[i64]) -> V {
         self.constant(Tensor::i64(&[v.len()], v.to_vec()))

@@ -21,7 +21,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use tahoma_core::graph::FOLD_ELEMENTS;
 use tahoma_core::near;
-use tahoma_core::{Builder, Diagnostic, Diagnostics, Dim, Graph, OpError, Origin, Program, Shape, TensorType};
+use tahoma_core::{Builder, Diagnostic, Diagnostics, Dim, Graph, OpError, Origin, Program, Shape, TensorType, ValueId};
 
 /// Constants of any number type up to this many elements are kept inline.
 const INLINE_ELEMENTS: usize = 16;
@@ -238,12 +238,15 @@ impl<'m> Importer<'m> {
             let t = raw.tensor()?;
             return Ok(Slot::Value(self.builder().constant(t)));
         }
+        Ok(Slot::Value(self.weight(raw, if name.is_empty() { "constant" } else { name })))
+    }
+    /// A tensor as a weight of this name, or one like it that is free.
+    pub(super) fn weight(&mut self, raw: RawTensor, name: &str) -> ValueId {
         let ty = TensorType::known(raw.dtype, &raw.dims);
-        let name = if name.is_empty() { "constant" } else { name };
         let key = self.store.insert(name, raw.dtype, raw.dims, raw.bytes);
         let v = self.builder().weight(&key, ty);
         self.frame().weights.insert(v, key);
-        Ok(Slot::Value(v))
+        v
     }
 
     fn inputs(&mut self, graph: &'m GraphProto) {
@@ -643,7 +646,7 @@ impl<'m> Importer<'m> {
         node: &NodeProto,
         schema: &Schema,
         slots: &[(Option<Slot>, String)],
-        failed: Option<Vec<tahoma_core::ValueId>>,
+        failed: Option<Vec<ValueId>>,
     ) {
         let op = node.op_type();
         let text = e.message.strip_prefix("ml.").unwrap_or(&e.message);

@@ -5,7 +5,7 @@ use super::scores::Transform;
 use super::{Row, one};
 use crate::onnx::context::{Context, R, V, attrs};
 use crate::tensor_proto;
-use tahoma_core::{DType, OpError, Tensor, memory};
+use tahoma_core::{Buffer, DType, OpError, Tensor, memory};
 
 pub(super) static ROWS: &[Row] = &[one("TreeEnsemble", 5, tree_ensemble).of("ai.onnx.ml")];
 
@@ -34,9 +34,9 @@ pub(super) fn numbers(cx: &Context, name: &str) -> R<Option<Vec<f64>>> {
 }
 
 /// A list attribute of one number a node.
-pub(super) fn list(cx: &Context, name: &str, count: usize) -> R<Vec<i64>> {
+pub(super) fn list<'m>(cx: &Context<'_, 'm>, name: &str, count: usize) -> R<&'m [i64]> {
     let v = cx.attrs.ints(name).unwrap_or_default();
-    if v.len() != count { Err(OpError::attr(format!("{name} has {} entries for {count} nodes", v.len()))) } else { Ok(v.to_vec()) }
+    if v.len() != count { Err(OpError::attr(format!("{name} has {} entries for {count} nodes", v.len()))) } else { Ok(v) }
 }
 
 /// Places of the branches: nodes first, leaves behind them.
@@ -80,12 +80,16 @@ pub(super) struct Forest {
 }
 
 impl Forest {
-    /// The leaves `[rows, trees]`, counted from 0, that the rows `[rows, features]` of x come to.
+    /// The leaves `[rows, trees]`, counted from 0, that the rows `[rows, features]` of x come to. How many rows there are may be open.
     pub(super) fn walk(self, cx: &mut Context, x: V) -> R<V> {
-        let [rows, features] = cx.dims(x)?[..] else { return Err(OpError::shape("needs [rows, features]").mark(0, "must have rank 2")) };
-        let Forest { modes, splits, feature, yes, no, missing, roots, leaves } = self;
+        if cx.rank(x) != 2 {
+            return Err(OpError::shape("needs [rows, features]").mark(0, "must have rank 2"));
+        }
+        let features = cx.dim(x, 1)?;
+        let Forest { modes, mut splits, mut feature, mut yes, mut no, missing, roots, leaves } = self;
         let n = modes.len();
-        if n.saturating_add(leaves) > MOST || leaves == 0 || roots.is_empty() {
+        let all = n.saturating_add(leaves);
+        if all > MOST || leaves == 0 || roots.is_empty() {
             return Err(OpError::attr(format!("{n} nodes and {leaves} leaves make no trees, or too many")));
         }
         if let Some(f) = feature.iter().find(|&&f| f < 0 || f as usize >= features) {
@@ -94,31 +98,47 @@ impl Forest {
         let depth = depth(&roots, &yes, &no, n)?;
         let dtype = cx.dtype(x);
         // Tables over nodes and leaves; a leaf leads to itself.
-        let stay = (n..n + leaves).map(|p| p as i64);
-        let (yes, no): (Vec<i64>, Vec<i64>) = (yes.into_iter().chain(stay.clone()).collect(), no.into_iter().chain(stay).collect());
-        let padded = |v: Vec<i64>| -> Vec<i64> { v.into_iter().chain(std::iter::repeat_n(0, leaves)).collect() };
-        let (yes, no, feature) = (cx.ints(&yes), cx.ints(&no), cx.ints(&padded(feature)));
-        let members = if modes.contains(&MEMBER) { members(cx, &modes, leaves, dtype)? } else { None };
+        yes.extend(n as i64..all as i64);
+        no.extend(n as i64..all as i64);
+        feature.resize(all, 0);
+        splits.resize(all, 0.0);
+        let (yes, no, feature) = (whole(cx, yes), whole(cx, no), whole(cx, feature));
+        let splits = numbers_as(cx, splits, dtype)?;
+        let has: [bool; 1 + MEMBER as usize] = std::array::from_fn(|code| modes.contains(&(code as i64)));
+        let members = if has[MEMBER as usize] { members(cx, &modes, leaves, dtype)? } else { None };
         let nans = match missing {
-            Some(v) if v.iter().any(|&f| f != 0) => {
-                let v = cx.ints(&padded(v));
-                Some(cx.cast(v, DType::Bool)?)
+            Some(mut v) if v.iter().any(|&f| f != 0) => {
+                v.resize(all, 0);
+                let v = v.into_iter().map(|f| u8::from(f != 0)).collect();
+                Some(cx.table(Tensor::new(DType::Bool, &[all], Buffer::U8(v))))
             }
             _ => None,
         };
-        let mode = cx.ints(&padded(modes.clone()));
-        let splits = numbers_as(cx, splits.into_iter().chain(std::iter::repeat_n(0.0, leaves)).collect(), dtype)?;
-        let start = cx.constant(Tensor::i64(&[1, roots.len()], roots.clone()));
-        let mut at = cx.broadcast(start, &[rows, roots.len()])?;
-        for _ in 0..depth {
+        // Where all comparisons are ≤ nothing asks which it is.
+        let mode = match has[1..].contains(&true) {
+            true => {
+                let mut modes = modes;
+                modes.resize(all, 0);
+                Some(whole(cx, modes))
+            }
+            false => None,
+        };
+        let trees = roots.len();
+        let mut at = cx.constant(Tensor::i64(&[1, trees], roots));
+        for step in 0..depth {
             let f = look(cx, feature, at)?;
-            let value = cx.op("gather_elements", &[x, f], attrs! {"axis": 1i64})?;
-            let (split, m) = (look(cx, splits, at)?, look(cx, mode, at)?);
+            // All rows start at the roots.
+            let value = if step == 0 {
+                let f = cx.reshape(f, &[trees])?;
+                cx.op("gather", &[x, f], attrs! {"axis": 1i64})?
+            } else {
+                cx.op("gather_elements", &[x, f], attrs! {"axis": 1i64})?
+            };
+            let split = look(cx, splits, at)?;
             let mut go = cx.f("le", &[value, split])?;
             for code in 1..=MEMBER {
-                if !modes.contains(&code) {
-                    continue;
-                }
+                let Some(mode) = mode.filter(|_| has[code as usize]) else { continue };
+                let m = look(cx, mode, at)?;
                 let here = match (COMPARE.get(code as usize), members) {
                     (Some(op), _) => cx.f(op, &[value, split])?,
                     (None, Some(sets)) => {
@@ -142,6 +162,11 @@ impl Forest {
             }
             let (y, z) = (look(cx, yes, at)?, look(cx, no, at)?);
             at = cx.f("select", &[go, y, z])?;
+        }
+        if depth == 0 {
+            // Trees of a leaf each ask nothing of the rows.
+            let rows = cx.dim(x, 0)?;
+            at = cx.broadcast(at, &[rows, trees])?;
         }
         let first = cx.int(n as i64);
         cx.sub(at, first)
@@ -168,11 +193,11 @@ fn tree_ensemble(cx: &mut Context) -> R<V> {
     if let Some(m) = modes.iter().find(|m| !(0..=MEMBER).contains(m)) {
         return Err(OpError::attr(format!("nodes_modes cannot hold {m}")));
     }
-    let yes = places(&list(cx, "nodes_truenodeids", n)?, &list(cx, "nodes_trueleafs", n)?, n, leaves)?;
-    let no = places(&list(cx, "nodes_falsenodeids", n)?, &list(cx, "nodes_falseleafs", n)?, n, leaves)?;
+    let yes = places(list(cx, "nodes_truenodeids", n)?, list(cx, "nodes_trueleafs", n)?, n, leaves)?;
+    let no = places(list(cx, "nodes_falsenodeids", n)?, list(cx, "nodes_falseleafs", n)?, n, leaves)?;
     let targets = list(cx, "leaf_targetids", leaves)?;
     let roots = cx.attrs.ints("tree_roots").unwrap_or_default().to_vec();
-    let feature = list(cx, "nodes_featureids", n)?;
+    let feature = list(cx, "nodes_featureids", n)?.to_vec();
     let count = cx.attrs.int("n_targets").and_then(|t| usize::try_from(t).ok()).filter(|&t| t > 0 && t < TARGETS);
     let count = count.ok_or_else(|| missing("n_targets"))?;
     let sound = roots.iter().all(|&r| r >= 0 && (r as usize) < n) && targets.iter().all(|&t| t >= 0 && (t as usize) < count);
@@ -180,22 +205,31 @@ fn tree_ensemble(cx: &mut Context) -> R<V> {
         return Err(OpError::attr("a root or a target is out of range"));
     }
     let nans = match cx.attrs.ints("nodes_missing_value_tracks_true") {
-        Some(v) if !v.is_empty() => Some(list(cx, "nodes_missing_value_tracks_true", n)?),
+        Some(v) if !v.is_empty() => Some(list(cx, "nodes_missing_value_tracks_true", n)?.to_vec()),
         _ => None,
     };
     let trees = roots.len();
     let dtype = cx.dtype(x);
     let leaf = Forest { modes, splits, feature, yes, no, missing: nans, roots, leaves }.walk(cx, x)?;
     let weights = numbers_as(cx, weights, dtype)?;
-    let targets = cx.ints(&targets);
+    let targets = whole(cx, targets.to_vec());
     let (weight, target) = (look(cx, weights, leaf)?, look(cx, targets, leaf)?);
     aggregated(cx, weight, target, count, trees)
 }
 
 /// A table of the data's type.
 pub(super) fn numbers_as(cx: &mut Context, v: Vec<f64>, dtype: DType) -> R<V> {
-    let t = cx.constant(Tensor::new(DType::F64, &[v.len()], tahoma_core::Buffer::F64(v)));
+    if dtype == DType::F32 {
+        let table = Tensor::f32(&[v.len()], v.into_iter().map(|x| x as f32).collect());
+        return Ok(cx.table(table));
+    }
+    let t = cx.table(Tensor::new(DType::F64, &[v.len()], Buffer::F64(v)));
     cx.cast(t, dtype)
+}
+
+/// A table of integers.
+pub(super) fn whole(cx: &mut Context, v: Vec<i64>) -> V {
+    cx.table(Tensor::i64(&[v.len()], v))
 }
 
 /// `[nodes + leaves, longest set]`: the values of each set, each set ended by NaN in the attribute, filled up with NaN.
@@ -219,11 +253,17 @@ fn members(cx: &mut Context, modes: &[i64], leaves: usize, dtype: DType) -> R<Op
     Ok(Some(cx.reshape(flat, &[rows, width])?))
 }
 
-/// The leaves' weights of all trees by target, `[rows, targets]`.
-fn aggregated(cx: &mut Context, weight: V, target: V, count: usize, trees: usize) -> R<V> {
+/// A weight for one of `count` each, as `[.., count]` with `none` for the others; and whether it is for that one.
+pub(super) fn spread(cx: &mut Context, weight: V, target: V, count: usize, none: f64) -> R<(V, V)> {
     let line = cx.iota(count)?;
     let (w, t) = (cx.unsqueeze(weight, 2)?, cx.unsqueeze(target, 2)?);
     let hit = cx.f("eq", &[t, line])?;
+    let none = cx.like(none, w)?;
+    Ok((cx.f("select", &[hit, w, none])?, hit))
+}
+
+/// The leaves' weights of all trees by target, `[rows, targets]`.
+fn aggregated(cx: &mut Context, weight: V, target: V, count: usize, trees: usize) -> R<V> {
     let dtype = cx.dtype(weight);
     let (none, reduce) = match cx.attrs.int("aggregate_function").unwrap_or(1) {
         0 | 1 => (0.0, "reduce_sum"),
@@ -231,8 +271,7 @@ fn aggregated(cx: &mut Context, weight: V, target: V, count: usize, trees: usize
         3 => (if dtype == DType::F64 { f64::MIN } else { f32::MIN as f64 }, "reduce_max"),
         other => return Err(OpError::attr(format!("aggregate_function cannot be {other}"))),
     };
-    let none = cx.like(none, w)?;
-    let each = cx.f("select", &[hit, w, none])?;
+    let (each, _) = spread(cx, weight, target, count, none)?;
     let mut y = cx.reduce(reduce, each, &[1], false)?;
     if cx.attrs.int("aggregate_function") == Some(0) {
         y = cx.scale(y, 1.0 / trees as f64)?;
