@@ -160,11 +160,8 @@ impl Emitter<'_> {
                 Ok(t)
             }
             Val::Scalar(s) => {
-                let s = self.as_f32(s);
-                let zero = self.new_tile(true, DType::F32);
-                self.b.emit(Instr::new("memset").with("dst", &zero).with("value", 0.0));
                 let t = self.new_tile(true, dtype);
-                self.b.emit(Instr::new("tensor_scalar").with("dst", &t).with("data", &zero).with("op0", "add").with("operand0", &s));
+                self.b.emit(Instr::new("tensor_copy").with("dst", &t).with("src", s.repeated(self.width)));
                 Ok(t)
             }
         }

@@ -88,7 +88,8 @@ impl Window {
                 None => axes.push(Axis { unit: s, extent: n, valid: [0, n], free: None, tap: Some((t, 1)), step: 0 }),
             }
         }
-        let wide = layout.free.iter().any(|&f| moves(f));
+        // A tile of one value a partition is as good as its values.
+        let wide = layout.free.iter().any(|&f| moves(f)) || taps.is_empty() && layout.free_len(spans) == 1;
         if !wide {
             axes.retain(|x| x.free.is_none());
         }

@@ -345,6 +345,18 @@ impl Tile {
     pub fn all(&self) -> Access {
         Access { base: self.name.clone(), view: self.view.clone() }
     }
+    /// One value a partition, read `n` times along the free axis. Panics where there are more.
+    pub fn repeated(&self, n: usize) -> Access {
+        assert_eq!(self.free(), 1, "{self:?} has more than a value a partition");
+        let rows = |step: i64, offset: Affine| {
+            let pattern = vec![[step, self.shape[0] as i64], [0, n as i64]];
+            Access { base: self.name.clone(), view: View::Pattern { pattern, offset, index: None } }
+        };
+        match &self.view {
+            View::Pattern { pattern, offset, .. } => rows(pattern[0][0], offset.clone()),
+            _ => rows(1, 0i64.into()),
+        }
+    }
     /// Whether it is a part of the tensor of its name.
     pub fn is_part(&self) -> bool {
         self.view != View::Whole
