@@ -149,7 +149,7 @@ fn report_text(c: &Compiled, dir: Option<&Path>) -> String {
         out += &format!("  {} of the kernels are optimised by ptxas alone: LLVM took the dearest\n", c.left_to_ptxas);
     }
     if r.predicted_ns.0 > 0.0 {
-        out += &format!("  predicted device time {:.3} ms (cost model)\n", r.predicted_ns.0 / 1e6);
+        out += &format!("  predicted device time {:.3} ms{}\n", r.predicted_ns.0 / 1e6, clock(&m.target));
     }
     let bytes: u64 = m.weights.iter().map(|w| w.bytes).sum();
     out += &format!(
@@ -161,14 +161,20 @@ fn report_text(c: &Compiled, dir: Option<&Path>) -> String {
     out
 }
 
+/// Whose time a prediction is.
+fn clock(target: &str) -> &'static str {
+    if target == "trn2" { ", as the simulator takes" } else { " (roofline)" }
+}
+
 fn report_json(c: &Compiled, dir: Option<&Path>) -> serde_json::Value {
     let r = &c.manifest.report;
     json!({
         "model": c.manifest.model,
         "target": c.manifest.target,
         "output": dir.map(Path::to_string_lossy),
-        "kernels": c.manifest.kernels.len(),
+        "kernels": c.manifest.kernels.iter().map(|k| json!({ "name": k.name, "predicted_ns": k.predicted_ns })).collect::<Vec<_>>(),
         "launches": r.launches,
+        "segments": r.segments,
         "device_flops": r.device_flops,
         "host_flops": r.host_flops,
         "on_device_share": percent(r.device_flops, r.device_flops.saturating_add(r.host_flops)) / 100.0,

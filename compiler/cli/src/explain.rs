@@ -190,7 +190,10 @@ fn artifact(dir: &Path, kernel: Option<&str>, as_json: bool) -> Exit {
     let m = tahoma_runtime::artifact::manifest_of(dir)?;
     let Some(name) = kernel else {
         if as_json {
-            print_json(&json!(m.report));
+            let kernels = m.kernels.iter().map(|k| json!({ "name": k.name, "predicted_ns": k.predicted_ns }));
+            let mut v = json!(m.report);
+            v["kernels"] = kernels.collect();
+            print_json(&v);
             return Ok(OK);
         }
         let all = m.report.device_flops.saturating_add(m.report.host_flops);

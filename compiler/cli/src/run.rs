@@ -179,7 +179,7 @@ pub(crate) fn summary(r: &RunReport) -> String {
     let mut out =
         format!("{}: {} launches in {:.1} ms, host steps {:.1} ms", r.device, r.launches, r.launch_ns as f64 / 1e6, r.host_ns as f64 / 1e6);
     if r.device_ns > 0.0 {
-        let of = if r.device == "ptx-emu" { " (predicted for an H100, without launches)" } else { "" };
+        let of = if r.device == "ptx-emu" { " (predicted for an H100)" } else { "" };
         out += &format!("; device time {:.3} ms{of}", r.device_ns / 1e6);
     }
     out + &format!("; {} to the device, {} back", si(r.uploaded_bytes as f64, "B"), si(r.downloaded_bytes as f64, "B"))

@@ -6,6 +6,7 @@ use tahoma_codegen::target::{TARGETS, TargetDef, TargetKind};
 use tahoma_codegen::{ptx, trn2};
 use tahoma_core::escape::Ident;
 use tahoma_core::kernel::KernelSpec;
+use tahoma_core::launches::LaunchTimes;
 use tahoma_core::{Diagnostic, Diagnostics, Origin};
 use tahoma_eqsat::TargetCost;
 use tahoma_mlir::{Chip, Effort, Session};
@@ -89,6 +90,10 @@ impl Target {
             _ => return None,
         };
         Target::parse(name).ok()
+    }
+    /// What launches cost.
+    pub fn launches(self) -> LaunchTimes {
+        self.0.launches()
     }
     /// What extraction charges.
     pub fn cost(self) -> &'static dyn TargetCost {

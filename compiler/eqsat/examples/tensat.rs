@@ -125,6 +125,10 @@ impl TargetCost for Library {
             if windows(c, y) { direct.min(call(winograd(m, n, k), bytes + 4.0 * m * k * 7.0 / 9.0)) } else { direct }
         })
     }
+    fn boundary_ns(&self) -> f64 {
+        // Calls of a library have it in them.
+        0.0
+    }
     fn host_ns(&self, op: &OpDef, operands: &[TensorType], results: &[TensorType]) -> f64 {
         let bytes = |t: &[TensorType]| t.iter().map(|t| t.bytes().unwrap_or(0)).sum::<u64>() as f64;
         let traffic = bytes(operands) + bytes(results);

@@ -4,7 +4,7 @@
 //! kept as they are, with operands that may still be improved.
 
 use crate::facts::{EGraph, Fact, Facts, Made};
-use crate::kernel::{Arg, Body, BodyNode, Former};
+use crate::kernel::{Arg, Body, BodyNode, Former, Verdict};
 use crate::language::{AttrLeaf, Leaf, Node, OpId, Opaque, attrs_from};
 use egg::{Id, RecExpr};
 use std::collections::{HashMap, HashSet};
@@ -138,7 +138,7 @@ fn open(g: &mut EGraph, former: &mut Former, id: Id, n: &Node) -> Option<()> {
     let attrs = Arc::new(crate::facts::attrs(g, n)?);
     let args = (0..types.len() as u32).map(Arg::Input).collect();
     let body = Body::new(types.clone(), vec![BodyNode { op: op.def().name, args, attrs: attrs.clone(), ty: value.ty.clone() }]);
-    if former.form(&Arc::new(body)).is_some() {
+    if matches!(former.form(&Arc::new(body), f64::INFINITY), Verdict::Kernel(_)) {
         return None;
     }
     let want = value.ty.clone();

@@ -3,7 +3,7 @@
 //! A body is a small graph without names, so equal groups are one body wherever they stand in the program: a layer repeated twelve
 //! times is judged once. `core::form` is the judge; its verdicts are kept by body.
 
-use crate::cost::TargetCost;
+use crate::cost::{Price, TargetCost};
 use crate::language::hash_of;
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -131,7 +131,7 @@ pub struct Formed {
 /// Judges bodies: `form`, then the target. Each body once.
 pub struct Former<'a> {
     target: &'a dyn TargetCost,
-    verdicts: HashMap<Arc<Body>, Option<Formed>>,
+    verdicts: HashMap<Arc<Body>, Verdict>,
     pub tried: usize,
     pub refused: usize,
     /// E-nodes for which not all groups were tried, since there were too many.
@@ -142,22 +142,40 @@ impl<'a> Former<'a> {
     pub fn new(target: &'a dyn TargetCost) -> Former<'a> {
         Former { target, verdicts: HashMap::new(), tried: 0, refused: 0, limited: 0 }
     }
-    /// The kernel of a body, if it is one.
-    pub fn form(&mut self, body: &Arc<Body>) -> Option<Formed> {
-        if let Some(v) = self.verdicts.get(body) {
-            return v.clone();
-        }
-        self.tried += 1;
+    /// What becomes of a body, which is of no use where it takes more than `most_ns`.
+    pub fn form(&mut self, body: &Arc<Body>, most_ns: f64) -> Verdict {
+        let spec = match self.verdicts.get(body) {
+            Some(Verdict::Over(most, spec)) if *most < most_ns => Some(spec.clone()),
+            Some(v) => return v.clone(),
+            None => None,
+        };
+        self.tried += usize::from(spec.is_none());
         let graph = body.graph("k", &[]);
-        let whole = form::form(&graph, "k").ok().and_then(|spec| {
-            let ns = self.target.kernel_ns(&spec).filter(|ns| ns.is_finite())?;
-            Some(Formed { shape: shape_of(body, &spec), ns, spec: Arc::new(spec) })
-        });
-        let verdict = whole.or_else(|| scores(graph, self.target));
-        self.refused += usize::from(verdict.is_none());
+        let spec = spec.or_else(|| form::form(&graph, "k").ok().map(Arc::new));
+        let boundary = self.target.boundary_ns();
+        let price = spec.as_ref().map_or(Price::Never, |s| self.target.kernel_within(s, most_ns - boundary));
+        let verdict = match (price, spec) {
+            (Price::Ns(ns), Some(spec)) if ns.is_finite() => {
+                Verdict::Kernel(Formed { shape: shape_of(body, &spec), ns: ns + boundary, spec })
+            }
+            (Price::Over, Some(spec)) => Verdict::Over(most_ns, spec),
+            _ => scores(graph, self.target).map_or(Verdict::Never, Verdict::Kernel),
+        };
+        self.refused += usize::from(matches!(verdict, Verdict::Never));
         self.verdicts.insert(body.clone(), verdict.clone());
         verdict
     }
+}
+
+/// What becomes of a body.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// A kernel, or a part of one.
+    Kernel(Formed),
+    /// A kernel that takes longer than this, and what it computes.
+    Over(f64, Arc<KernelSpec>),
+    /// Nothing that the target runs.
+    Never,
 }
 
 /// Width of the matrix that a part is tried before.
@@ -189,7 +207,7 @@ fn scores(mut g: Graph, target: &dyn TargetCost) -> Option<Formed> {
     let spec = form::form(&g, "k").ok()?;
     match &spec.body {
         kernel::Body::Contract(c) if c.a.product.is_some() && c.a.reduces() => {
-            let ns = target.kernel_ns(&spec).filter(|ns| ns.is_finite())?;
+            let ns = target.launched_ns(&spec).filter(|ns| ns.is_finite())?;
             Some(Formed { shape: Shape::Scores, ns, spec: Arc::new(spec) })
         }
         _ => None,

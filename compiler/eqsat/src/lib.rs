@@ -28,9 +28,10 @@ pub mod span;
 pub mod values;
 pub mod why_not;
 
-pub use cost::{Roofline, SM_90A, TRN2, TargetCost};
+pub use cost::{Price, TargetCost};
 pub use found::{Search, search};
 pub use rules::Rule;
+pub use tahoma_machine::roofline::{H100 as SM_90A, Roofline, TRN2};
 
 use crate::facts::{EGraph, Facts, Made};
 use crate::found::{Block, Searched, Unit};

@@ -6,7 +6,7 @@
 
 use crate::cost::TargetCost;
 use crate::facts::{EGraph, Fact, Made};
-use crate::kernel::{Body, Candidate, Former, MOST_INPUTS, Maker, Pick, Shape, Source, joins};
+use crate::kernel::{Body, Candidate, Former, MOST_INPUTS, Maker, Pick, Shape, Source, Verdict, joins};
 use crate::language::Node;
 use egg::Id;
 use std::collections::{HashMap, HashSet};
@@ -28,6 +28,8 @@ const GROUPS: usize = 60_000;
 const SHARES: usize = 6;
 /// Groups that are compared with each other; of more, the cheapest.
 const COMPARED: usize = 400;
+/// A kernel that takes so many times what its ops take apart is no use, nor a step to a better one: it is not timed to its end.
+const USEFUL: f64 = 2.0;
 /// Walks into a class that found no way out before it is given up.
 const PATIENCE: u16 = 16;
 
@@ -463,6 +465,8 @@ fn kernels_of(
         let lengths: Vec<usize> = choices.iter().map(Vec::len).collect();
         let all = lengths.iter().fold(1usize, |a, &n| a.saturating_mul(n));
         let mut tried = 0;
+        // What the op costs as a kernel by itself, with what it needs.
+        let mut alone: Option<[f64; 2]> = None;
         for (combination, which) in combinations(&lengths, most).into_iter().enumerate() {
             tried = combination + 1;
             let picks: Vec<Pick> = choices.iter().zip(which).map(|(c, i)| c[i]).collect();
@@ -487,17 +491,22 @@ fn kernels_of(
             if !seen.insert((body.clone(), inputs.clone())) {
                 continue;
             }
-            match former.form(&body) {
-                Some(formed) => {
-                    let cost = costs.map(|of| formed.ns + inputs.iter().map(|&k| of[k as usize]).sum::<f64>());
+            let needed = costs.map(|of| inputs.iter().map(|&k| of[k as usize]).sum::<f64>());
+            let most = alone.map_or(f64::INFINITY, |a| USEFUL * (a[0] - needed[0]).max(a[1] - needed[1]).max(0.0));
+            match former.form(&body, most) {
+                Verdict::Kernel(formed) => {
+                    let cost = needed.map(|n| formed.ns + n);
+                    if combination == 0 {
+                        alone = Some(cost);
+                    }
                     found.push((cost, Arc::new(Candidate { body, inputs, sources, formed })));
                 }
                 // What is no kernel by itself is none with more.
-                None if combination == 0 => {
+                Verdict::Never if combination == 0 => {
                     tried = all;
                     break;
                 }
-                None => {}
+                Verdict::Over(..) | Verdict::Never => {}
             }
         }
         room.spend(tried, all);

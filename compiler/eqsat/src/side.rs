@@ -52,7 +52,7 @@ fn callee(n: &Node) -> Option<&str> {
 }
 
 fn ns(g: &Graph, target: &dyn TargetCost) -> Option<f64> {
-    target.kernel_ns(&form::form(g, "k").ok()?)
+    target.launched_ns(&form::form(g, "k").ok()?)
 }
 
 fn join_one(

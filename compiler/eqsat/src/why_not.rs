@@ -450,7 +450,7 @@ fn group(s: &Searched, options: &Options, names: &Names, last: usize, hull: &BTr
     let class = names.place(main.nodes[last].results[0]).ok_or("its result is not in the e-graph's acyclic part")?;
     let body = Arc::new(Body::new(types, nodes));
     let spec = form::form(&body.graph("k", &[]), "k").map_err(|e| format!("no kernel form fits: {e}"))?;
-    let ns = options.target.kernel_ns(&spec).filter(|ns| ns.is_finite()).ok_or("the target cannot run it")?;
+    let ns = options.target.launched_ns(&spec).filter(|ns| ns.is_finite()).ok_or("the target cannot run it")?;
     let sources = vec![];
     let formed = crate::kernel::Formed { shape: Shape::Map, ns, spec: Arc::new(spec) };
     let candidate = Candidate { body, inputs: inputs.clone(), sources, formed };

@@ -232,7 +232,7 @@ pub struct KernelDef {
     /// Dynamic shared memory of one block, in bytes.
     #[serde(default)]
     pub shared_bytes: u32,
-    /// Predicted time, from the target's cost model.
+    /// Predicted time of one launch, the kernel alone.
     pub predicted_ns: Float,
     pub origin: Arc<Origin>,
 }
@@ -243,6 +243,9 @@ pub struct KernelDef {
 pub struct Report {
     /// Launches of one run; those of a loop once for each time it runs them.
     pub launches: usize,
+    /// Runs of launches without a host step between them: what a target asks for a launch is paid once for each.
+    #[serde(default)]
+    pub segments: u64,
     /// Floating-point operations of one run on the device and on the host.
     pub device_flops: u64,
     pub host_flops: u64,
@@ -253,6 +256,7 @@ pub struct Report {
     pub refused: Vec<RefusedKernel>,
     /// Rewrite rules and how often each changed the program that was chosen.
     pub rules: BTreeMap<String, u64>,
+    /// Of one run: all kernels, segments and boundaries; of a branch the dearer way.
     pub predicted_ns: Float,
 }
 

@@ -22,6 +22,7 @@ pub mod kernel;
 pub mod kernel_check;
 pub mod kernel_eval;
 mod kernels;
+pub mod launches;
 #[cfg(test)]
 mod literal;
 pub mod memory;

@@ -15,6 +15,11 @@
 //! 2501.12084). The start, the shares 0.4 and 0.6, and the quarter were fitted to 626 kernels measured on an H100
 //! (`tests/gpu/h100-kernels.tsv`); of 268 others nine of ten are predicted within 0.78 to 1.15 of what they took. For other chips nothing was measured, so they have no row.
 
+use tahoma_core::launches::LaunchTimes;
+
+/// A launch on a stream, first or next: an estimate, which data sheets do not tell.
+pub const LAUNCHES: LaunchTimes = LaunchTimes { segment_ns: 3_000.0, boundary_ns: 3_000.0 };
+
 /// Which part of an SM an instruction keeps busy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Pipe {

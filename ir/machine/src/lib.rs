@@ -2,4 +2,5 @@
 
 pub mod gpu;
 pub mod ptx;
+pub mod roofline;
 pub mod trn2;

@@ -38,27 +38,29 @@ pub enum Effort {
     Least,
 }
 
-/// The way down, in order. gpu.func kernels lower in one pass; the passes before it bring what that pass does not take, and the two after
-/// it bring vector shapes and poison that it leaves behind. Each is a no-op on a module that does not need it.
-fn pipeline(chip: Chip, effort: Effort) -> String {
-    let kernels = [
-        // nvgpu.mma.sync, cp.async, ldmatrix.
-        "convert-nvgpu-to-nvvm",
-        // Transfers that are not one contiguous vector.
-        "convert-vector-to-scf",
-        // Subviews become offsets.
-        "expand-strided-metadata",
-        "lower-affine",
-        "convert-scf-to-cf",
-        // A memref argument is one pointer, so a launch passes pointers.
-        "convert-gpu-to-nvvm{index-bitwidth=64 use-bare-ptr-memref-call-conv=1}",
-        // After gpu-to-nvvm: on its own this pass does not know gpu address spaces.
-        "convert-vector-to-llvm",
-        "convert-ub-to-llvm",
-        "canonicalize",
-        "cse",
-        "reconcile-unrealized-casts",
-    ];
+/// The way down, in order, each with what a text must mention for it to have something to do. gpu.func kernels lower in one pass; the passes
+/// before it bring what that pass does not take, and the two after it bring vector shapes and poison that it leaves behind.
+const WAY: &[(&str, &[&str])] = &[
+    // nvgpu.mma.sync, cp.async, ldmatrix.
+    ("convert-nvgpu-to-nvvm", &["nvgpu."]),
+    // Transfers that are not one contiguous vector.
+    ("convert-vector-to-scf", &["vector.transfer"]),
+    // Subviews become offsets.
+    ("expand-strided-metadata", &["memref.", "vector."]),
+    ("lower-affine", &["memref.", "vector.", "affine."]),
+    ("convert-scf-to-cf", &["scf.", "vector.transfer"]),
+    // A memref argument is one pointer, so a launch passes pointers.
+    ("convert-gpu-to-nvvm{index-bitwidth=64 use-bare-ptr-memref-call-conv=1}", &[]),
+    // After gpu-to-nvvm: on its own this pass does not know gpu address spaces.
+    ("convert-vector-to-llvm", &["vector"]),
+    ("convert-ub-to-llvm", &["ub.", "vector"]),
+    ("canonicalize", &[]),
+    ("cse", &[]),
+    ("reconcile-unrealized-casts", &[]),
+];
+
+fn pipeline(text: &str, chip: Chip, effort: Effort) -> String {
+    let needed = WAY.iter().filter(|(_, of)| of.is_empty() || of.iter().any(|word| text.contains(word)));
     format!(
         "builtin.module(nvvm-attach-target{{chip={} features=+ptx{} O={}}},gpu.module({}),gpu-module-to-binary{{format=isa}})",
         chip.sm,
@@ -67,7 +69,7 @@ fn pipeline(chip: Chip, effort: Effort) -> String {
             Effort::Full => 3,
             Effort::Least => 0,
         },
-        kernels.join(",")
+        needed.map(|p| p.0).collect::<Vec<_>>().join(",")
     )
 }
 
@@ -87,7 +89,7 @@ impl Session {
 
     /// [`Session::emit_ptx`] with as much optimisation as is asked for.
     pub fn emit_ptx_with(&self, text: &str, chip: Chip, effort: Effort) -> Result<Vec<(String, String)>, Diagnostics> {
-        let out = binaries(&self.run_trusted(text, &pipeline(chip, effort), "a kernel")?);
+        let out = binaries(&self.run_trusted(text, &pipeline(text, chip, effort), "a kernel")?);
         if out.is_empty() {
             return Err(Diagnostic::error("E0901", "MLIR made no PTX").note("is there a gpu.module?").into());
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use tahoma_core::artifact::KernelDef;
+use tahoma_core::launches::LaunchTimes;
 use tahoma_core::{Diagnostic, TensorType, near};
 
 /// A place in device memory: where a block starts, or a place within it. `alloc` aligns to [`ALIGN`] at least.
@@ -23,7 +24,7 @@ impl Block {
 /// What one launch took.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LaunchStats {
-    /// Time on the device: measured by a driver, predicted by a simulator. 0 where neither knows.
+    /// Time of the kernel, without its launch: measured by a driver, predicted by a simulator. 0 where neither knows.
     pub device_ns: f64,
     /// Instructions executed, where the device counts them.
     pub instructions: u64,
@@ -48,6 +49,10 @@ pub trait Device: Send {
     /// Whether kernels for a target can run on this very machine. E0611.
     fn accepts(&self, _target: &str) -> Result<(), Diagnostic> {
         Ok(())
+    }
+    /// What launches cost beside their kernels, on a device that predicts. A driver tells how long it took in all.
+    fn launch_times(&self) -> LaunchTimes {
+        LaunchTimes::default()
     }
     /// Told once, after `load`: the bytes that blocks will span at most, if blocks lie as in an [`Arena`](crate::arena::Arena).
     fn reserve(&mut self, _bytes: u64) -> Result<(), Diagnostic> {

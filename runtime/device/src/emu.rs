@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tahoma_core::Diagnostic;
 use tahoma_core::artifact::KernelDef;
-use tahoma_machine::gpu::{Chip, Counts, Launch};
+use tahoma_core::launches::LaunchTimes;
+use tahoma_machine::gpu::{self, Chip, Counts, Launch};
 use tahoma_sim::ptx::{Arg, Memory, MemoryError, Module, Options, launch};
 
 /// A launch as a GPU's clock sees it.
@@ -65,6 +66,9 @@ fn budget(k: &KernelDef, code: usize) -> u64 {
 impl Device for PtxEmu {
     fn name(&self) -> &'static str {
         "ptx-emu"
+    }
+    fn launch_times(&self) -> LaunchTimes {
+        if matches!(self.profile, Profile::Time) { gpu::LAUNCHES } else { LaunchTimes::default() }
     }
     fn load(&mut self, kernels: &[KernelDef], text: &[String]) -> Result<(), Diagnostic> {
         let mut modules: BTreeMap<&str, Arc<Module>> = BTreeMap::new();

@@ -20,6 +20,7 @@ use std::time::Instant;
 use tahoma_core::artifact::{Branch, Manifest, PlanStep};
 use tahoma_core::eval::Weights;
 use tahoma_core::graph::Node;
+use tahoma_core::launches::{self, Launches};
 use tahoma_core::op::{EvalArgs, Fresh, InferArgs, Kind};
 use tahoma_core::{Diagnostic, Graph, Program, Tensor, TensorType, ValueId, near};
 
@@ -31,9 +32,11 @@ pub struct RunReport {
     pub wall_ns: u64,
     pub host_ns: u64,
     pub launch_ns: u64,
-    /// Sum over launches of what the device says it took (predicted by simulators); 0 if it does not say.
+    /// What the device says the run took: all kernels, and what a device that predicts asks for launches; 0 if it does not say.
     #[serde(with = "tahoma_core::float")]
     pub device_ns: f64,
+    /// Runs of launches without a host step between them.
+    pub segments: u64,
     /// From before the first launch to after the last, by the device's clock; 0 if it has none.
     #[serde(with = "tahoma_core::float")]
     pub device_span_ns: f64,
@@ -52,10 +55,32 @@ pub struct RunReport {
 pub struct KernelReport {
     pub name: String,
     pub launches: u64,
+    /// Of one launch, the kernel alone: the mean where they differ.
     #[serde(with = "tahoma_core::float")]
     pub device_ns: f64,
     pub wall_ns: u64,
     pub instructions: u64,
+}
+
+/// What the launches of one kernel took.
+#[derive(Clone, Copy, Default)]
+struct Taken {
+    timed: u64,
+    sum: f64,
+    least: f64,
+    most: f64,
+}
+
+impl Taken {
+    fn add(&mut self, ns: f64) {
+        (self.least, self.most) = if self.timed == 0 { (ns, ns) } else { (self.least.min(ns), self.most.max(ns)) };
+        self.timed += 1;
+        self.sum += ns;
+    }
+    /// One of them: exact where all took as long.
+    fn each(&self) -> f64 {
+        if self.least == self.most { self.least } else { self.sum / self.timed as f64 }
+    }
 }
 
 /// Shown each step of a run with its inputs and outputs on the host (this downloads everything: for checking, not for speed).
@@ -103,6 +128,9 @@ pub struct Runner {
     /// Bytes of device memory in use.
     device_bytes: u64,
     report: RunReport,
+    /// Of the run: segments and boundaries, and what each kernel took.
+    launched: Launches,
+    taken: Vec<Taken>,
 }
 
 impl Runner {
@@ -126,7 +154,22 @@ impl Runner {
         program.functions.entry(Program::MAIN.into()).or_default();
         let values = (0..m.buffers.len()).map(|_| Value::default()).collect();
         let (named, blocks, placed, report) = (BTreeMap::new(), HashMap::new(), HashMap::new(), RunReport::default());
-        let mut r = Runner { artifact, device, values, constant, uses, brought, program, named, blocks, placed, device_bytes: 0, report };
+        let mut r = Runner {
+            artifact,
+            device,
+            values,
+            constant,
+            uses,
+            brought,
+            program,
+            named,
+            blocks,
+            placed,
+            device_bytes: 0,
+            launched: Launches::default(),
+            taken: vec![],
+            report,
+        };
         r.load()?;
         Ok(r)
     }
@@ -213,6 +256,8 @@ impl Runner {
         let wanted: Vec<(&str, &TensorType)> = m.inputs.iter().map(|p| (&*p.name, &m.buffers[p.buffer].ty)).collect();
         let tensors = match_inputs(&wanted, given)?;
         self.report = RunReport { device: self.device.name().into(), ..RunReport::default() };
+        self.launched = Launches::default();
+        self.taken = vec![Taken::default(); m.kernels.len()];
         self.report.kernels = m.kernels.iter().map(|k| KernelReport { name: k.name.clone(), ..KernelReport::default() }).collect();
         for (p, t) in m.inputs.iter().zip(tensors) {
             self.values[p.buffer].host = Some(t);
@@ -254,6 +299,7 @@ impl Runner {
                     self.count_launch(*kernel, stats, start.elapsed().as_nanos() as u64);
                 }
                 PlanStep::Host { op, .. } => {
+                    self.launched.host();
                     let args = s.inputs().iter().map(|&b| self.host(b)).collect::<Result<Vec<_>, _>>()?;
                     let start = Instant::now();
                     let out = host_step(&self.named, &self.program, s, args)?;
@@ -265,6 +311,7 @@ impl Runner {
                     }
                 }
                 PlanStep::If { inputs, then, otherwise, outputs } => {
+                    self.launched.host();
                     let cond = inputs.first().ok_or_else(|| Diagnostic::error("E0901", "a branch without a condition"))?;
                     let taken = self.host(*cond)?.first_bool().ok_or_else(|| Diagnostic::error("E0606", "a condition must be one bool"))?;
                     let inner = uses.inner(i)?;
@@ -314,21 +361,28 @@ impl Runner {
     fn count_launch(&mut self, kernel: usize, stats: LaunchStats, wall_ns: u64) {
         let k = &mut self.report.kernels[kernel];
         k.launches += 1;
-        k.device_ns += stats.device_ns;
+        self.taken[kernel].add(stats.device_ns);
         k.wall_ns += wall_ns;
         k.instructions += stats.instructions;
         self.report.launches += 1;
         self.report.launch_ns += wall_ns;
-        self.report.device_ns += stats.device_ns;
+        self.launched.kernel();
     }
 
     /// Waits for the device, and adds what it says now of the launches.
     fn finish(&mut self) -> Result<(), Diagnostic> {
         let done = self.device.finish()?;
         for (kernel, stats) in done.launches {
-            self.report.kernels[kernel].device_ns += stats.device_ns;
-            self.report.device_ns += stats.device_ns;
+            self.taken[kernel].add(stats.device_ns);
         }
+        for (k, taken) in self.report.kernels.iter_mut().zip(&self.taken) {
+            k.device_ns = taken.each();
+        }
+        let all = self.report.kernels.iter().map(|k| (k.launches, k.device_ns));
+        let of = launches::device_ns(all, self.launched, self.device.launch_times());
+        // Without the time of any kernel the cost of launches alone says nothing.
+        self.report.device_ns = if self.taken.iter().any(|t| t.sum > 0.0) { of } else { 0.0 };
+        self.report.segments = self.launched.segments;
         self.report.device_span_ns = done.span_ns;
         Ok(())
     }

@@ -83,7 +83,7 @@ fn time(out: &mut Outcome, runner: &mut Runner, given: &[(String, Tensor)], how:
     out.device_us = ends(&|r| r.device_span_ns);
     out.wall_us = ends(&|r| r.wall_ns as f64);
     if let Some(fastest) = reports.iter().min_by(|a, b| a.device_span_ns.total_cmp(&b.device_span_ns)) {
-        out.kernels = fastest.kernels.iter().map(|k| (k.name.clone(), k.device_ns / 1e3)).collect();
+        out.kernels = fastest.kernels.iter().map(|k| (k.name.clone(), k.device_ns * k.launches as f64 / 1e3)).collect();
     }
     Ok(())
 }

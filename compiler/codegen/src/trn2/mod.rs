@@ -15,9 +15,11 @@ mod operand;
 mod rows;
 mod scalar;
 mod tile;
+mod window;
 
 use tahoma_core::kernel::{Body, KernelSpec};
 use tahoma_core::{DType, Diagnostic};
+use tahoma_eqsat::Price;
 use tahoma_machine::trn2::{self, Builder, Mem, Program, TRN2, Tile};
 
 /// A lowered kernel.
@@ -28,7 +30,7 @@ pub struct Trn2Kernel {
     pub nki: String,
     /// The same program in the `trn` dialect.
     pub mlir: String,
-    /// From the roofline of one core: bytes over HBM rate or multiplies over the tensor engine's, whichever is more.
+    /// Without its launch, by the machine's clock ([`tahoma_machine::trn2::time`]): what the simulator takes, to the digit.
     pub predicted_ns: f64,
 }
 
@@ -41,10 +43,19 @@ const MAX_INSTRUCTIONS: usize = 200_000;
 /// Lowers a kernel. Errors: E0502 with the reason, where the machine has no instruction or no room for it.
 pub fn lower(spec: &KernelSpec, origin: &str) -> Result<Trn2Kernel, Diagnostic> {
     let refuse = |why: String| Diagnostic::error("E0502", format!("{}: {why}", spec.name)).note("the op runs on the host instead");
-    let program = build(spec, origin).map_err(refuse)?;
+    let (program, predicted_ns) = build(spec, origin).map_err(refuse)?;
     let nki = trn2::nki::print(&program);
     let mlir = trn2::trn_mlir::print(&program);
-    Ok(Trn2Kernel { predicted_ns: predicted_ns(spec), program, nki, mlir })
+    Ok(Trn2Kernel { predicted_ns, program, nki, mlir })
+}
+
+/// What [`lower`] would predict for a kernel, with nothing printed, as far as anybody wants to know.
+pub fn price(spec: &KernelSpec, most_ns: f64) -> Price {
+    match build_within(spec, "", most_ns) {
+        Ok(Some((_, ns))) => Price::Ns(ns),
+        Ok(None) => Price::Over,
+        Err(_) => Price::Never,
+    }
 }
 
 /// The tile type that holds `d`.
@@ -69,7 +80,45 @@ pub(crate) struct Arguments {
     pub(crate) outputs: Vec<Tile>,
 }
 
-fn build(spec: &KernelSpec, origin: &str) -> Lower<Program> {
+/// The fastest of the schedules that there are for a kernel, and its time.
+fn build(spec: &KernelSpec, origin: &str) -> Lower<(Program, f64)> {
+    build_within(spec, origin, f64::INFINITY)?.ok_or_else(|| "it never ends".into())
+}
+
+/// `None` where each takes more than `most_ns`; the reason of the first where none can be.
+fn build_within(spec: &KernelSpec, origin: &str, most_ns: f64) -> Lower<Option<(Program, f64)>> {
+    let choices: Vec<Choice> = match &spec.body {
+        Body::Rows(r) => rows::choices(r).iter().map(|&c| Choice::Rows(c)).collect(),
+        Body::Contract(c) => contract::choices(c).iter().map(|&c| Choice::Contract(c)).collect(),
+    };
+    let mut best: Option<(Program, f64)> = None;
+    let (mut legal, mut why) = (false, None);
+    for choice in choices {
+        // A later one need only be timed until it has lost.
+        let most = best.as_ref().map_or(most_ns, |b| b.1);
+        let timed = emit(spec, origin, choice).and_then(|p| match trn2::time_within(&p, &TRN2, most) {
+            Ok(t) => Ok(t.map(|t| (p, t.total_ns))),
+            Err(fault) => Err(fault.to_string()),
+        });
+        match timed {
+            Ok(t) => {
+                legal = true;
+                best = t.filter(|t| best.as_ref().is_none_or(|b| t.1 < b.1)).or(best);
+            }
+            Err(e) => why = why.or(Some(e)),
+        }
+    }
+    if legal { Ok(best) } else { Err(why.unwrap_or_else(|| "no schedule".into())) }
+}
+
+/// What schedules differ in.
+#[derive(Clone, Copy, Debug)]
+enum Choice {
+    Rows(rows::Across),
+    Contract(contract::Stays),
+}
+
+fn emit(spec: &KernelSpec, origin: &str, choice: Choice) -> Lower<Program> {
     let mut b = Builder::new(&spec.name);
     b.origin(origin);
     let shape = |t: &tahoma_core::TensorType| -> Lower<Vec<usize>> {
@@ -86,9 +135,10 @@ fn build(spec: &KernelSpec, origin: &str) -> Lower<Program> {
         outputs.push(b.alloc(&format!("out{i}"), tile_type(t.dtype)?, &shape(t)?, Mem::SharedHbm));
     }
     let args = Arguments { inputs, outputs };
-    match &spec.body {
-        Body::Rows(r) => rows::build(&mut b, &args, r)?,
-        Body::Contract(c) => contract::build(&mut b, &args, c)?,
+    match (&spec.body, choice) {
+        (Body::Rows(r), Choice::Rows(across)) => rows::build(&mut b, &args, r, across)?,
+        (Body::Contract(c), Choice::Contract(stays)) => contract::build(&mut b, &args, c, stays)?,
+        _ => return Err("a schedule of another form".into()),
     }
     let outputs: Vec<&Tile> = args.outputs.iter().collect();
     let program = b.finish(&outputs);
@@ -115,20 +165,6 @@ const STREAM_BYTES: usize = 24 << 10;
 /// Bytes of a partition that a contraction's row program takes: every value along the whole row, and its turned tiles.
 fn row_bytes(c: &tahoma_core::kernel::ContractSpec) -> usize {
     if c.a.is_row() { c.k.iter().product::<u64>() as usize * 4 * c.a.row_values() } else { 0 }
-}
-
-/// Roofline time of one core.
-pub fn predicted_ns(spec: &KernelSpec) -> f64 {
-    let memory = spec.bytes() as f64 / TRN2.hbm_gb_s;
-    let compute = match &spec.body {
-        Body::Contract(c) => {
-            // fp32 takes four passes through the array.
-            let passes = if matches!(c.dtype, DType::F16 | DType::BF16) { 1.0 } else { 4.0 };
-            spec.flops() as f64 * passes / TRN2.peak_bf16()
-        }
-        Body::Rows(_) => spec.flops() as f64 / (TRN2.partitions as f64 * TRN2.vector_ghz),
-    };
-    memory.max(compute) + TRN2.dma_latency_ns
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::contract::multiply;
 use super::rows::row_steps;
 use super::scalar::{Emitter, Val};
 use super::tile::{Layout, Span, guarded, load};
+use super::window::Window;
 use super::{Arguments, Lower, tile_type};
 use tahoma_core::DType;
 use tahoma_core::kernel::{ContractSpec, Operand, RowStep};
@@ -26,6 +27,8 @@ pub(super) struct Side<'a> {
     pub(super) lead: usize,
     /// What is multiplied.
     pub(super) dtype: DType,
+    /// Of the loops of k.
+    pub(super) extents: &'a [u64],
 }
 
 /// Whether a guard of the operand, or of its product's first operand, moves with loop `d` (of batch or its own).
@@ -63,6 +66,122 @@ pub(super) fn k_tiles(extents: &[u64], kp: Option<usize>) -> Lower<Vec<KTile>> {
         }
     }
     Ok(tiles)
+}
+
+/// The tiles `[k, free]` of one side over one tile of its own loops: what several products read is brought once.
+pub(super) struct Source<'s> {
+    side: &'s Side<'s>,
+    lead: Vec<Span>,
+    kp: Option<usize>,
+    free: Vec<usize>,
+    /// Bytes of a partition that may stay.
+    room: usize,
+    /// By the start of the partition loop.
+    made: Vec<(i64, Boxes)>,
+}
+
+/// What the taps of one tile of the partition loop read.
+struct Boxes {
+    of: Brought,
+}
+
+enum Brought {
+    /// k on partitions.
+    Direct(Window, Tile),
+    /// Blocks of the free loop on partitions, k along the free axis: to be turned.
+    Natural(Vec<(usize, Window, Tile)>),
+}
+
+/// Rows that are turned by the tensor engine must be longer in memory than what a direct read would find by this.
+const WORTH_TURNING: usize = 4;
+
+impl<'s> Source<'s> {
+    pub(super) fn new(side: &'s Side<'s>, lead: &[Span], kp: Option<usize>, free: Vec<usize>, room: usize) -> Source<'s> {
+        Source { side, lead: lead.to_vec(), kp, free, room, made: vec![] }
+    }
+
+    /// The tile of one product.
+    pub(super) fn tile(&mut self, b: &mut Builder, k: &KTile) -> Lower<Tile> {
+        let (Some(access), Some(kd)) = (self.side.operand.plain(), self.kp) else {
+            return self.side.tile(b, &self.lead, k, self.kp, self.free.clone());
+        };
+        let start = k[kd].start.constant;
+        let i = match self.made.iter().position(|m| m.0 == start) {
+            Some(i) => i,
+            None => match self.bring(b, access, k, kd) {
+                Some(boxes) => {
+                    self.made.push((start, boxes));
+                    self.made.len() - 1
+                }
+                None => return self.side.tile(b, &self.lead, k, self.kp, self.free.clone()),
+            },
+        };
+        let lead = self.side.lead;
+        let at = |d: usize| k[d - lead].start.constant as usize;
+        match &self.made[i].1 {
+            Boxes { of: Brought::Direct(w, t) } => Ok(w.tap(t, &at)),
+            Boxes { of: Brought::Natural(blocks) } => {
+                let n: usize = blocks.iter().map(|x| x.2.shape[0]).sum();
+                let t = b.sbuf("k", self.side.dtype, &[k[kd].len, n]);
+                for (first, w, natural) in blocks {
+                    let part = w.tap(natural, &at);
+                    let len = natural.shape[0];
+                    let turned = b.psum("tr", self.side.dtype, &[k[kd].len, len]);
+                    b.emit(Instr::new("nc_transpose").with("dst", &turned).with("data", &part).with("engine", "tensor"));
+                    let place = t.at(&[Sub::range(0i64, k[kd].len), Sub::range(*first as i64, len)]);
+                    b.emit(Instr::new("tensor_copy").with("dst", place).with("src", &turned));
+                }
+                Ok(t)
+            }
+        }
+    }
+
+    /// Loads what all taps of `k`'s place on the partition loop read. `None` where that is no box, or too large.
+    fn bring(&self, b: &mut Builder, access: &tahoma_core::kernel::Access, k: &KTile, kd: usize) -> Option<Boxes> {
+        let (side, lead) = (self.side, self.side.lead);
+        let hbm = &side.args.inputs[access.buffer];
+        let taps: Vec<usize> = (0..k.len()).filter(|&d| d != kd).map(|d| lead + d).collect();
+        let spans = |boxed: bool| -> Vec<Span> {
+            let of_k = k.iter().enumerate().map(|(d, s)| match boxed && d != kd {
+                true => Span { start: Affine::from(0i64), len: side.extents[d] as usize },
+                false => s.clone(),
+            });
+            self.lead.iter().cloned().chain(of_k).collect()
+        };
+        let all = spans(true);
+        let each = side.dtype.bits() as usize / 8;
+        let fits = |w: &Window| w.len() * each <= self.room;
+        let direct = Window::of(access, &all, &Layout { part: Some(lead + kd), free: self.free.clone() }, &taps).filter(fits);
+        let mut natural = None;
+        if let [f] = self.free[..]
+            && all[f].len > 1
+            && k[kd].len > 1
+            && !guarded(access, f)
+        {
+            let side = TRN2.partitions;
+            let blocks = (0..all[f].len).step_by(side).map(|start| {
+                let mut part = all.clone();
+                part[f] = Span { start: &all[f].start + start as i64, len: side.min(all[f].len - start) };
+                Window::of(access, &part, &Layout { part: Some(f), free: vec![lead + kd] }, &taps).filter(|w| w.wide).map(|w| (start, w))
+            });
+            natural = blocks.collect::<Option<Vec<_>>>().filter(|all| all.iter().map(|x| x.1.len() * each).sum::<usize>() <= self.room);
+        }
+        let run = |w: Option<&Window>| w.map_or(1, Window::run);
+        match (direct, natural) {
+            (direct, Some(blocks)) if run(blocks.first().map(|x| &x.1)) >= WORTH_TURNING * run(direct.as_ref()) => {
+                let load = |(start, w): (usize, Window)| {
+                    let t = w.load(b, hbm, side.dtype);
+                    (start, w, t)
+                };
+                Some(Boxes { of: Brought::Natural(blocks.into_iter().map(load).collect()) })
+            }
+            (Some(w), _) if w.wide || self.free.is_empty() => {
+                let t = w.load(b, hbm, side.dtype);
+                Some(Boxes { of: Brought::Direct(w, t) })
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Side<'_> {
@@ -195,8 +314,8 @@ fn scores(b: &mut Builder, a: &Side, c: &ContractSpec, head: &[Span], mp: Option
     let Some(p) = &c.a.product else { return Err("no product".into()) };
     let (nb, nk) = (c.batch.len(), c.k.len());
     let dtype = tile_type(p.dtype)?;
-    let queries = Side { operand: &p.a, args: a.args, lead: a.lead, dtype };
-    let keys = Side { operand: &p.b, args: a.args, lead: nb + nk, dtype };
+    let queries = Side { operand: &p.a, args: a.args, lead: a.lead, dtype, extents: &p.sum };
+    let keys = Side { operand: &p.b, args: a.args, lead: nb + nk, dtype, extents: &p.sum };
     let ep = k_partition(&p.sum, [&queries, &keys].into_iter());
     let e_tiles = k_tiles(&p.sum, ep)?;
     let still: Vec<Tile> =

@@ -57,6 +57,14 @@ fn check_graph(g: &tahoma_core::Graph, inputs: &[Tensor], bound: f64) -> String 
         .map(|((_, b), p)| HbmTensor { dtype: p.dtype, shape: p.shape.clone(), data: b.as_slice().into() })
         .collect();
     let got = simulate(&program, &args, &Options::default()).unwrap_or_else(|f| panic!("{f}\n{}", k.nki));
+    assert_eq!(got.timeline.total_ns, k.predicted_ns, "one clock\n{}", k.nki);
+    let price = |most| match price(&spec, most) {
+        Price::Ns(ns) => Some(ns),
+        Price::Over => None,
+        Price::Never => panic!("it was lowered"),
+    };
+    assert_eq!(price(f64::INFINITY), Some(k.predicted_ns));
+    assert_eq!((price(k.predicted_ns), price(k.predicted_ns - 1.0)), (Some(k.predicted_ns), None));
     for (o, want) in want.iter().enumerate() {
         let got = Tensor::from_bytes(want.dtype(), want.shape(), &got.outputs[o].data).expect("as many bytes");
         for (i, (a, b)) in got.to_f64s().iter().zip(want.to_f64s()).enumerate() {

@@ -74,7 +74,7 @@ impl Layout {
     }
 }
 
-fn linear(offset: i64, coeffs: &[i64], spans: &[Span]) -> Affine {
+pub(crate) fn linear(offset: i64, coeffs: &[i64], spans: &[Span]) -> Affine {
     coeffs.iter().zip(spans).fold(Affine::from(offset), |a, (&c, s)| a + &s.start * c)
 }
 

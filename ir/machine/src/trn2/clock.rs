@@ -433,6 +433,11 @@ impl Clock {
         end
     }
 
+    /// Whether more than so many ticks have passed.
+    pub fn past(&self, ticks: u64) -> bool {
+        self.end > ticks
+    }
+
     pub fn finish(mut self) -> Timeline {
         self.line.total_ns = ns(self.end);
         for (engine, e) in &mut self.line.engines {

@@ -50,8 +50,11 @@ pub struct Machine {
     pub hbm_gb_s: f64,
     /// Instructions that the toolchain accepts in one module; loops unroll.
     pub instruction_limit: u64,
-    /// Device-side start of a kernel; inferred from published decode timings, not part of a kernel's own time.
+    /// Device-side start of a launch; inferred from published decode timings, not part of a kernel's own time.
     pub launch_ns: f64,
+    /// Between two kernels of one launch: the first drains, and what it wrote is read from HBM. An estimate: a DMA's latency out, and a
+    /// semaphore; the next kernel's own clock has the latency in.
+    pub boundary_ns: f64,
 }
 
 /// NeuronCore-v3.
@@ -83,6 +86,7 @@ pub static TRN2: Machine = Machine {
     hbm_gb_s: 368.0,
     instruction_limit: 5_000_000,
     launch_ns: 50_000.0,
+    boundary_ns: 2_000.0,
 };
 
 impl Machine {

@@ -28,4 +28,4 @@ pub use fault::Fault;
 pub use isa::{Engine, INSTRS, InstrDef, instr};
 pub use machine::{Machine, TRN2};
 pub use program::{Access, Affine, Builder, Instr, Mem, Program, Stmt, Sub, Tile, Value};
-pub use walk::time;
+pub use walk::{time, time_within};

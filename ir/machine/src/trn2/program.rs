@@ -333,19 +333,36 @@ pub struct Tile {
     pub dtype: DType,
     pub shape: Vec<usize>,
     pub mem: Mem,
+    /// What of the tensor of that name it is; `shape` is the shape of that.
+    view: View,
 }
 
 impl Tile {
+    fn whole(name: String, dtype: DType, shape: &[usize], mem: Mem) -> Tile {
+        Tile { name, dtype, shape: shape.to_vec(), mem, view: View::Whole }
+    }
     /// All of it.
     pub fn all(&self) -> Access {
-        Access { base: self.name.clone(), view: View::Whole }
+        Access { base: self.name.clone(), view: self.view.clone() }
+    }
+    /// Whether it is a part of the tensor of its name.
+    pub fn is_part(&self) -> bool {
+        self.view != View::Whole
+    }
+    /// A part of it, as instructions read it: `shape` is that of `of`. A part has no parts.
+    #[must_use]
+    pub fn part(&self, shape: &[usize], of: Access) -> Tile {
+        debug_assert!(self.view == View::Whole && of.base == self.name, "{of:?} of {self:?}");
+        Tile { shape: shape.to_vec(), view: of.view, ..self.clone() }
     }
     /// One subscript per dimension.
     pub fn at(&self, subs: &[Sub]) -> Access {
+        debug_assert!(self.view == View::Whole, "a part of a part of {}", self.name);
         Access { base: self.name.clone(), view: View::Slices(subs.to_vec()) }
     }
     /// Row-major elements: `[[step, count], …]` from `offset`.
     pub fn ap(&self, pattern: &[[i64; 2]], offset: impl Into<Affine>) -> Access {
+        debug_assert!(self.view == View::Whole, "a part of a part of {}", self.name);
         Access { base: self.name.clone(), view: View::Pattern { pattern: pattern.to_vec(), offset: offset.into(), index: None } }
     }
     /// Rows of an HBM tensor chosen by a `[P, 1]` integer tile: element `[p, i]` is at `offset + index[p]·pattern[0].step + …`.
@@ -419,14 +436,13 @@ impl Builder {
     pub fn param(&mut self, name: &str, dtype: DType, shape: &[usize]) -> Tile {
         let name = self.fresh(name);
         self.program.params.push(Param { name: name.clone(), dtype, shape: shape.to_vec() });
-        Tile { name, dtype, shape: shape.to_vec(), mem: Mem::SharedHbm }
+        Tile::whole(name, dtype, shape, Mem::SharedHbm)
     }
     /// Allocates a tensor here; inside a loop, a new one per iteration.
     pub fn alloc(&mut self, name: &str, dtype: DType, shape: &[usize], mem: Mem) -> Tile {
         let name = self.fresh(name);
-        let shape = shape.to_vec();
-        self.push(Stmt::Alloc { name: name.clone(), dtype, shape: shape.clone(), mem, line: Line(0) });
-        Tile { name, dtype, shape, mem }
+        self.push(Stmt::Alloc { name: name.clone(), dtype, shape: shape.to_vec(), mem, line: Line(0) });
+        Tile::whole(name, dtype, shape, mem)
     }
     pub fn sbuf(&mut self, name: &str, dtype: DType, shape: &[usize]) -> Tile {
         self.alloc(name, dtype, shape, Mem::Sbuf)

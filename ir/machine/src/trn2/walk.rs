@@ -39,17 +39,19 @@ pub fn time(program: &Program, machine: &'static Machine) -> Result<Timeline, Fa
     walk(&resolve(program, machine)?, machine, false, &mut Nobody)
 }
 
+/// [`time`], but `None` as soon as it is more than `most_ns`.
+pub fn time_within(program: &Program, machine: &'static Machine, most_ns: f64) -> Result<Option<Timeline>, Fault> {
+    let k = resolve(program, machine)?;
+    let mut nobody = Nobody;
+    let mut w = Walk::new(&k, machine, false, &mut nobody);
+    w.most = (most_ns * super::clock::TICKS_PER_NS).ceil() as u64;
+    w.block(&k.body)?;
+    Ok((!w.clock.past(w.most)).then(|| w.clock.finish()))
+}
+
 /// Runs the program past `visitor`; `trace` keeps each instruction's start and end.
 pub fn walk(k: &Resolved, machine: &'static Machine, trace: bool, visitor: &mut dyn Visitor) -> Result<Timeline, Fault> {
-    let mut w = Walk {
-        k,
-        machine,
-        vars: vec![0; k.vars],
-        tracks: vec![Track::default(); k.slots.len()],
-        clock: Clock::new(machine, trace),
-        executed: 0,
-        visitor,
-    };
+    let mut w = Walk::new(k, machine, trace, visitor);
     w.block(&k.body)?;
     Ok(w.clock.finish())
 }
@@ -61,12 +63,22 @@ struct Walk<'a> {
     tracks: Vec<Track>,
     clock: Clock,
     executed: u64,
+    /// Ticks after which nobody wants to know.
+    most: u64,
     visitor: &'a mut dyn Visitor,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(k: &'a Resolved<'a>, machine: &'static Machine, trace: bool, visitor: &'a mut dyn Visitor) -> Walk<'a> {
+        let (vars, tracks) = (vec![0; k.vars], vec![Track::default(); k.slots.len()]);
+        Walk { k, machine, vars, tracks, clock: Clock::new(machine, trace), executed: 0, most: u64::MAX, visitor }
+    }
+
     fn block(&mut self, nodes: &[Node]) -> Result<(), Fault> {
         for n in nodes {
+            if self.clock.past(self.most) {
+                return Ok(());
+            }
             match n {
                 Node::Alloc(s) => self.alloc(*s)?,
                 Node::Free(s) => {
