@@ -111,9 +111,10 @@ fn run_model(a: &Run, files: &[(String, std::path::PathBuf)], spin: &indicatif::
     };
     let Some(target) = target(a)? else {
         // Types of the inputs are only needed for raw arrays; without them the files are read by what they say.
-        let typed = tahoma::model::import(&a.model, &fixed).map(|m| types(&m.program)).unwrap_or_default();
+        let tried = tahoma::model::attempt(&a.model, &fixed);
+        let typed = tried.as_ref().map(|m| types(&m.program)).unwrap_or_default();
         let (inputs, texts) = util::read_all(files, &typed)?;
-        let p = interp::prepare(&a.model, &with(texts), &inputs)?;
+        let p = interp::prepare_after(texts.is_empty().then_some(tried), &a.model, &with(texts), &inputs)?;
         util::warn(&p.model.warnings);
         // One run reads each weight where it is used; several keep them, as an application would.
         let kept = Kept::new(&p.model.store);
@@ -122,7 +123,8 @@ fn run_model(a: &Run, files: &[(String, std::path::PathBuf)], spin: &indicatif::
         return Ok((shown(out, &p.model.vocabulary), None, times));
     };
     let opened = device::open_timed(&a.device)?;
-    let (inputs, texts) = match tahoma::model::import(&a.model, &fixed) {
+    let tried = tahoma::model::attempt(&a.model, &fixed);
+    let (inputs, texts) = match &tried {
         Ok(m) => {
             // Wrong inputs are told in the model's own terms, before anything is compiled.
             let (inputs, texts) = util::read_all(files, &types(&m.program))?;
@@ -132,9 +134,9 @@ fn run_model(a: &Run, files: &[(String, std::path::PathBuf)], spin: &indicatif::
             (inputs, texts)
         }
         Err(d) if d.0.iter().all(|d| d.code == "E0209") => util::read_all(files, &[])?,
-        Err(d) => return Err(d),
+        Err(d) => return Err(tahoma::model::advised(d.clone(), &a.model, &fixed)),
     };
-    let p = interp::prepare(&a.model, &with(texts), &inputs)?;
+    let p = interp::prepare_after(texts.is_empty().then_some(tried), &a.model, &with(texts), &inputs)?;
     let compiler = compiler.target(target.name()).request(&p.request).shapes_of(&p.inputs);
     let compiled = util::watched(compiler, spin, target.name()).compile()?;
     util::warn(&compiled.warnings);

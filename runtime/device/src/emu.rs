@@ -51,6 +51,18 @@ fn memory_fault(e: MemoryError) -> Diagnostic {
     Diagnostic::error("E0603", format!("device memory: {e}")).caused_by(e)
 }
 
+/// Warp instructions that a kernel has for sure, whatever it says.
+const LEAST_BUDGET: u64 = 10_000_000;
+
+/// Warp instructions that a kernel of `code` instructions may run: each four times for every point of its loops and every warp, which no
+/// kernel of ours comes near. What loops beyond that was edited, or is wrong; it is stopped while somebody still waits.
+fn budget(k: &KernelDef, code: usize) -> u64 {
+    let size = |d: [u32; 3]| d.iter().fold(1u64, |n, &e| n.saturating_mul(u64::from(e)));
+    let warps = size(k.grid).saturating_mul(size(k.block).div_ceil(32));
+    let passes = k.spec.points().saturating_add(warps).saturating_mul(4);
+    passes.saturating_mul(code as u64).saturating_add(LEAST_BUDGET).min(Options::default().budget)
+}
+
 impl Device for PtxEmu {
     fn name(&self) -> &'static str {
         "ptx-emu"
@@ -99,7 +111,8 @@ impl Device for PtxEmu {
     fn launch(&mut self, kernel: usize, inputs: &[Block], outputs: &[Block]) -> Result<LaunchStats, Diagnostic> {
         let (k, module) = &self.kernels[kernel];
         let args: Vec<Arg> = inputs.iter().chain(outputs).map(|b| Arg::Ptr(b.0)).collect();
-        let options = Options { profile: !matches!(self.profile, Profile::None), ..Options::default() };
+        let budget = budget(k, module.kernel(&k.name).map_or(0, |e| e.instructions()));
+        let options = Options { profile: !matches!(self.profile, Profile::None), budget, ..Options::default() };
         let stats = launch(module, &k.name, k.grid, k.block, k.shared_bytes, &args, &mut self.memory, &options)
             .map_err(|e| Diagnostic::error("E0603", e.to_string()).at((*k.origin).clone()).caused_by(e))?;
         let size = |d: [u32; 3]| d.iter().map(|&n| u64::from(n)).product();

@@ -5,7 +5,7 @@ use tahoma_core::artifact::KernelDef;
 use tahoma_core::launches::LaunchTimes;
 use tahoma_core::{DType, Diagnostic, TensorType};
 use tahoma_machine::roofline;
-use tahoma_machine::trn2::{Program, parse::parse, program::Param};
+use tahoma_machine::trn2::{Program, parse::parse, program::Param, program::Stmt};
 use tahoma_sim::nki::{HbmTensor, Options, simulate};
 
 #[derive(Default)]
@@ -22,6 +22,31 @@ fn hbm_type(d: DType) -> DType {
 /// NKI tensors have a rank of at least one.
 fn hbm_shape(s: Vec<usize>) -> Vec<usize> {
     if s.is_empty() { vec![1] } else { s }
+}
+
+/// Instructions that a kernel has for sure, whatever it says.
+const LEAST_BUDGET: u64 = 1_000_000;
+
+/// Instructions of a text, and those that run: loops say how often.
+fn instructions(body: &[Stmt]) -> (u64, u64) {
+    body.iter().fold((0, 0), |(text, run), s| match s {
+        Stmt::For { count, body, .. } => {
+            let (t, r) = instructions(body);
+            (text + t, r.max(1).saturating_mul(*count as u64).saturating_add(run))
+        }
+        Stmt::Instr(_) => (text + 1, run.saturating_add(1)),
+        Stmt::Alloc { .. } | Stmt::Comment(_) => (text, run),
+    })
+}
+
+/// Each instruction of a kernel's text may run four times for every point of its loops, which no kernel of ours comes near. E0605.
+fn check_work(k: &KernelDef, p: &Program) -> Result<(), Diagnostic> {
+    let (text, run) = instructions(&p.body);
+    let most = k.spec.points().saturating_mul(4).saturating_mul(text).saturating_add(LEAST_BUDGET);
+    if run <= most {
+        return Ok(());
+    }
+    Err(Diagnostic::error("E0605", format!("{}: {run} instructions would run, where the work of {} explains {most}", k.file, p.name)))
 }
 
 impl Device for Trn2Sim {
@@ -42,6 +67,7 @@ impl Device for Trn2Sim {
             if p.returns.len() != k.spec.outputs.len() {
                 return Err(Diagnostic::error("E0605", format!("{}: {} returns {} tensors", k.file, p.name, p.returns.len())));
             }
+            check_work(k, &p)?;
             out.push((k.clone(), p));
         }
         self.kernels = out;

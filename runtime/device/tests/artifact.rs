@@ -236,6 +236,47 @@ fn what_people_edit_runs_only_when_they_say_so() {
     assert_eq!(Runner::new(a, device::open("interp").unwrap()).err().unwrap().code, "E0607");
 }
 
+/// The manifest says how much work there is; a kernel that was edited to run for hours is stopped, on both devices.
+#[test]
+fn edited_kernels_that_do_not_end_are_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |target: &str, device: &str, text: &str| {
+        write(dir.path(), &Manifest { target: target.into(), ..manifest() });
+        std::fs::write(dir.path().join("kernels/k0.ptx"), text).unwrap();
+        let a = Artifact::load_edited(dir.path(), None).unwrap_or_else(|d| panic!("{d}"));
+        let r = Runner::new(a, device::open(device).unwrap());
+        r.and_then(|mut r| r.run(&[("x".to_string(), Tensor::f32(&[2, 2], vec![1.0; 4]))]))
+    };
+    let ptx = |end: &str| {
+        format!(
+            ".version 8.0\n.target sm_90a\n.address_size 64\n.visible .entry k0(.param .u64 a, .param .u64 b, .param .u64 c)\n{{\n\
+             .reg .b32 %r<3>; .reg .b64 %rd<6>; .reg .pred %p<2>;\n\
+             ld.param.b64 %rd1, [a]; ld.param.b64 %rd2, [b]; ld.param.b64 %rd3, [c]; mov.u32 %r1, %tid.x; mul.wide.u32 %rd4, %r1, 4;\n\
+             add.s64 %rd1, %rd1, %rd4; add.s64 %rd2, %rd2, %rd4; add.s64 %rd3, %rd3, %rd4;\n\
+             ld.global.b32 %r1, [%rd1]; ld.global.b32 %r2, [%rd2]; add.f32 %r1, %r1, %r2; st.global.b32 [%rd3], %r1; mov.u32 %r1, 0;\n\
+             L: add.u32 %r1, %r1, 1; setp.lt.u32 %p1, %r1, {end}; @%p1 bra L;\nret;\n}}\n"
+        )
+    };
+    let (out, _) = run("sm_90a", "ptx-emu", &ptx("1000")).unwrap_or_else(|d| panic!("{d}"));
+    assert_eq!(out[0].1, Tensor::f32(&[4], vec![-2.0, -3.0, -4.0, -5.0]));
+    let d = run("sm_90a", "ptx-emu", &ptx("4000000000")).unwrap_err();
+    assert!(d.code == "E0603" && d.to_string().contains("runaway"), "{d}");
+
+    let nki = |n: u64| {
+        let types = |name: &str| format!("    # {name}: float32[4]\n");
+        format!(
+            "# NKI 0.6\nimport nki\nimport nki.isa as nisa\nimport nki.language as nl\n\n@nki.jit\ndef k0(a, b):\n{}{}\
+             \x20   out = nl.ndarray((4,), dtype=nl.float32, buffer=nl.shared_hbm)\n    for i in range({n}):\n\
+             \x20       nisa.dma_copy(dst=out[0:4], src=a[0:4])\n    return out\n",
+            types("a"),
+            types("b")
+        )
+    };
+    run("trn2", "trn2-sim", &nki(3)).unwrap_or_else(|d| panic!("{d}"));
+    let d = run("trn2", "trn2-sim", &nki(1 << 40)).unwrap_err();
+    assert!(d.code == "E0605" && d.to_string().contains("instructions would run"), "{d}");
+}
+
 #[cfg(unix)]
 #[test]
 fn weights_cut_short_and_pipes_are_errors() {

@@ -212,10 +212,9 @@ impl fmt::Display for What {
                 write!(f, "shfl reads from lane {lane}, which does not take part")
             }
             Self::Trap => write!(f, "trap executed"),
-            Self::Runaway { executed } => write!(
-                f,
-                "runaway: the budget of {executed} warp instructions is used up (raise Options::budget if the kernel is that long)"
-            ),
+            Self::Runaway { executed } => {
+                write!(f, "runaway: the budget of {executed} warp instructions is used up, which its work does not explain")
+            }
             Self::BadOperand { detail } | Self::Launch { detail } => write!(f, "{detail}"),
         }
     }
