@@ -222,12 +222,14 @@ impl Former<'_> {
         // B's side: rows of one tile share them.
         let still = |o: &OperandParts, v: usize| o.accesses().all(|a| !depends(a, v));
         let keys = |v: usize| c.a.product.as_ref().is_none_or(|p| still(&p.b, v));
+        // Rows that have keys of their own are no rows of one tile.
+        let (m, keyed): (Vec<usize>, Vec<usize>) = c.m.iter().partition(|&&v| keys(v));
         let all_b = |v: usize| c.b.iter().all(|b| still(b, v)) && keys(v);
         let (into_m, rest): (Vec<usize>, Vec<usize>) = c.batch.iter().partition(|&&v| all_b(v));
         let (into_n, rest): (Vec<usize>, Vec<usize>) = rest.into_iter().partition(|&v| still(&c.a, v) && keys(v));
-        c.m.splice(0..0, into_m);
+        c.m = [into_m, m].concat();
         c.n.splice(0..0, into_n);
-        c.batch = rest;
+        c.batch = [rest, keyed].concat();
         // Steps of the epilogue in dependency order: points are made operands first.
         let mut steps: Steps = vec![];
         let mut at: HashMap<usize, usize> = HashMap::new();
@@ -267,6 +269,17 @@ impl Former<'_> {
             .map(|&l| Load { access: rows::project(&self.loads[l].0, &outer), dtype: self.loads[l].1, per_row: false })
             .collect();
         let extents = |v: &[usize]| v.iter().map(|&i| self.vars[i].extent).collect::<Vec<_>>();
+        // Nothing may go with a loop that it is not given.
+        let goes_with =
+            |o: &OperandParts, all: &[usize]| (0..self.vars.len()).all(|v| all.contains(&v) || self.vars[v].extent == 1 || still(o, v));
+        let rows = with(&c.m, &c.k);
+        let keyed = c.a.product.as_ref().is_none_or(|p| {
+            let row = OperandParts { product: None, ..c.a.clone() };
+            goes_with(&row, &rows) && goes_with(&p.a, &with(&c.m, &p.sum)) && goes_with(&p.b, &with(&c.k, &p.sum))
+        });
+        if !keyed || (c.a.product.is_none() && !goes_with(&c.a, &rows)) || !c.b.iter().all(|b| goes_with(b, &with(&c.n, &c.k))) {
+            return stop("an operand of a contraction that goes with a loop of the other");
+        }
         let product = c.a.product.as_ref().map(|p| {
             let (a, b) = (p.a.over(&with(&c.m, &p.sum)), p.b.over(&with(&c.k, &p.sum)));
             Box::new(Product { sum: extents(&p.sum), a, b, dtype: p.dtype })

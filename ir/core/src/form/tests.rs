@@ -278,6 +278,37 @@ fn gate_and_up_share_their_row() {
     assert_eq!(contract(&c.check(y)).b.len(), 2);
 }
 
+/// The row of a contraction may be a product with keys of its own for each row: batches of the inner product are rows of the outer.
+#[test]
+fn rows_of_a_product_keep_their_keys() {
+    for (x, y, w) in [
+        (&[1][..], &[4, 8, 1, 4][..], &[4][..]),
+        (&[3], &[4, 8, 3, 4], &[4]),
+        (&[3], &[4, 8, 3, 4], &[4, 5]),
+        (&[8, 1, 3], &[8, 3, 4], &[4, 5]),
+        (&[2, 3], &[4, 3, 4], &[4, 5]),
+        (&[4, 2, 3], &[4, 3, 4], &[4, 4, 5]),
+    ] {
+        for function in ["softmax", "none"] {
+            let mut c = Case::new();
+            let (x, y, w) = (c.input(x), c.input(y), c.input(w));
+            let p = c.op("matmul", &[x, y], a());
+            let rank = c.b.ty(p).rank() as i64;
+            let p = if function == "none" { p } else { c.op(function, &[p], a().with("axis", rank - 1)) };
+            let q = c.op("matmul", &[p, w], a());
+            let (g, inputs) = c.graph(q);
+            // What does not fit one kernel becomes two.
+            if let Ok(spec) = form(&g, "k") {
+                let got = kernel_eval::eval(&spec, &inputs).unwrap().remove(0).to_f64s();
+                let program = Program { functions: [("k".to_string(), g)].into() };
+                let want = run(&program, "k", &inputs, &NoWeights).unwrap().remove(0).to_f64s();
+                let far = got.iter().zip(&want).find(|(p, q)| (**p - **q).abs() > 1e-5 * (1.0 + q.abs()));
+                assert!(far.is_none(), "{:?}, {function}: {far:?}\n{spec:#?}", inputs.iter().map(Tensor::ty).collect::<Vec<_>>());
+            }
+        }
+    }
+}
+
 /// Heads of a joined projection, grouped queries, scale, mask and softmax: one kernel.
 #[test]
 fn attention_is_a_contraction_whose_row_is_a_product() {
