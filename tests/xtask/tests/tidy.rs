@@ -10,7 +10,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tahoma-core", &[]),
     ("tahoma-machine", &["tahoma-core"]),
     ("tahoma-mlir", &["tahoma-core", "tahoma-machine"]),
-    ("tahoma-eqsat", &["tahoma-core"]),
+    ("tahoma-eqsat", &["tahoma-core", "tahoma-machine"]),
     ("tahoma-frontend", &["tahoma-core"]),
     ("tahoma-sim", &["tahoma-core", "tahoma-machine"]),
     ("tahoma-runtime", &["tahoma-core", "tahoma-machine", "tahoma-sim"]),
