@@ -236,14 +236,16 @@ impl Resolver<'_> {
     fn block(&mut self, stmts: &[Stmt]) -> Result<Vec<Node>, Fault> {
         let outer = self.names.clone();
         let mut nodes = vec![];
-        // Tiles of this block with the number of nodes after their last use.
+        // Tiles of this block with the number of nodes after their last use, in the order of their making; and where each is there.
         let mut last: Vec<(usize, usize)> = vec![];
+        let mut place: HashMap<usize, usize> = HashMap::new();
         for s in stmts {
             match s {
                 Stmt::Comment(_) => continue,
                 Stmt::Alloc { name, dtype, shape, mem, line } => {
                     let slot = self.declare(name, *dtype, shape, *mem, false, line.0)?;
                     nodes.push(Node::Alloc(slot));
+                    place.insert(slot, last.len());
                     last.push((slot, nodes.len()));
                 }
                 Stmt::For { var, count, body } => {
@@ -263,9 +265,8 @@ impl Resolver<'_> {
                 }
             }
             if let Some(node) = nodes.last() {
-                let used = slots_of(node);
                 let n = nodes.len();
-                last.iter_mut().filter(|l| used.contains(&l.0)).for_each(|l| l.1 = n);
+                slots_of(node).iter().filter_map(|slot| place.get(slot)).for_each(|&l| last[l].1 = n);
             }
         }
         // Names made here end with the block, but outputs of the kernel are named again by `return`.
@@ -273,11 +274,18 @@ impl Resolver<'_> {
             self.names = outer;
         }
         last.retain(|l| !self.slots[l.0].mem.is_hbm());
-        last.sort_by_key(|l| std::cmp::Reverse(l.1));
-        for (slot, at) in last {
-            nodes.insert(at, Node::Free(slot));
+        // What ends together goes in the order opposite to its making.
+        last.reverse();
+        last.sort_by_key(|l| l.1);
+        let mut ends = last.into_iter().peekable();
+        let mut all = Vec::with_capacity(nodes.len() + ends.len());
+        for (i, node) in nodes.into_iter().enumerate() {
+            all.push(node);
+            while let Some((slot, _)) = ends.next_if(|l| l.1 == i + 1) {
+                all.push(Node::Free(slot));
+            }
         }
-        Ok(nodes)
+        Ok(all)
     }
 
     fn lin(&self, a: &Affine, i: &Instr, operand: &str) -> Result<Lin, Fault> {
