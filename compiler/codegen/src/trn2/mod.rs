@@ -96,9 +96,10 @@ fn build_within(spec: &KernelSpec, origin: &str, most_ns: f64) -> Lower<Option<(
     for choice in choices {
         // A later one need only be timed until it has lost.
         let most = best.as_ref().map_or(most_ns, |b| b.1);
-        let timed = emit(spec, origin, choice).and_then(|p| match trn2::time_within(&p, &TRN2, most) {
-            Ok(t) => Ok(t.map(|t| (p, t.total_ns))),
-            Err(fault) => Err(fault.to_string()),
+        let timed = emit(spec, origin, choice, most).and_then(|p| match p.map(|p| (trn2::time_within(&p, &TRN2, most), p)) {
+            None => Ok(None),
+            Some((Ok(t), p)) => Ok(t.map(|t| (p, t.total_ns))),
+            Some((Err(fault), _)) => Err(fault.to_string()),
         });
         match timed {
             Ok(t) => {
@@ -118,9 +119,19 @@ enum Choice {
     Contract(contract::Stays),
 }
 
-fn emit(spec: &KernelSpec, origin: &str, choice: Choice) -> Lower<Program> {
+/// Nanoseconds that an instruction takes at least where all engines that compute are busy with the shortest there are.
+fn least_ns() -> f64 {
+    let m = &TRN2;
+    let tensor = m.tensor_ghz / (m.min_cycles + m.stationary_cycles);
+    1.0 / (tensor + (m.vector_ghz + m.scalar_ghz) / m.min_cycles + m.gpsimd_ghz / m.gpsimd_start_cycles)
+}
+
+/// The program of one choice; `None` where it would take more than `most_ns`.
+fn emit(spec: &KernelSpec, origin: &str, choice: Choice, most_ns: f64) -> Lower<Option<Program>> {
     let mut b = Builder::new(&spec.name);
     b.origin(origin);
+    let wanted = (most_ns / least_ns()).max(0.0) as usize;
+    b.limit(wanted.min(MAX_INSTRUCTIONS));
     let shape = |t: &tahoma_core::TensorType| -> Lower<Vec<usize>> {
         let s = t.shape.to_static().ok_or("a shape is not static")?;
         // A scalar is one element: NKI tensors have a rank of at least one.
@@ -135,18 +146,22 @@ fn emit(spec: &KernelSpec, origin: &str, choice: Choice) -> Lower<Program> {
         outputs.push(b.alloc(&format!("out{i}"), tile_type(t.dtype)?, &shape(t)?, Mem::SharedHbm));
     }
     let args = Arguments { inputs, outputs };
-    match (&spec.body, choice) {
-        (Body::Rows(r), Choice::Rows(across)) => rows::build(&mut b, &args, r, across)?,
-        (Body::Contract(c), Choice::Contract(stays)) => contract::build(&mut b, &args, c, stays)?,
-        _ => return Err("a schedule of another form".into()),
+    let built = match (&spec.body, choice) {
+        (Body::Rows(r), Choice::Rows(across)) => rows::build(&mut b, &args, r, across),
+        (Body::Contract(c), Choice::Contract(stays)) => contract::build(&mut b, &args, c, stays),
+        _ => Err("a schedule of another form".into()),
+    };
+    if b.full() && wanted < MAX_INSTRUCTIONS {
+        return Ok(None);
     }
+    built?;
     let outputs: Vec<&Tile> = args.outputs.iter().collect();
     let program = b.finish(&outputs);
     let count = count(&program.body);
     if count > MAX_INSTRUCTIONS {
         return Err(format!("{count} instructions where {MAX_INSTRUCTIONS} are the most for one kernel"));
     }
-    Ok(program)
+    Ok(Some(program))
 }
 
 fn count(body: &[trn2::Stmt]) -> usize {

@@ -26,6 +26,9 @@ pub(crate) struct Walk {
     pub(crate) unroll: bool,
 }
 
+/// Why a program is not built to its end.
+pub(crate) const TOO_MANY: &str = "too many instructions for one kernel";
+
 /// Calls `f` for every tile of the nest, the last loop fastest.
 pub(crate) fn for_tiles(
     b: &mut Builder,
@@ -37,6 +40,9 @@ pub(crate) fn for_tiles(
     let chunk = w.chunk.clamp(1, w.extent.max(1) as usize);
     let (full, rest) = (w.extent as usize / chunk, w.extent as usize % chunk);
     let mut visit = |b: &mut Builder, start: Affine, len: usize, spans: &mut Vec<Span>| {
+        if b.full() {
+            return Err(TOO_MANY.into());
+        }
         spans.push(Span { start, len });
         let r = for_tiles(b, walks, spans, f);
         spans.pop();

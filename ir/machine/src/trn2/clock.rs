@@ -315,7 +315,8 @@ pub struct Clock {
 }
 
 fn extent(at: &At) -> ((usize, usize), (i64, i64)) {
-    ((at.p0, at.p0 + at.acc.parts), (at.f0 + at.acc.reach.0, at.f0 + at.acc.reach.1 + 1))
+    let (first, last) = (at.f0.saturating_add(at.acc.reach.0), at.f0.saturating_add(at.acc.reach.1));
+    ((at.p0, at.p0 + at.acc.parts), (first, last.saturating_add(1)))
 }
 
 impl Clock {

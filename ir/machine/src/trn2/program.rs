@@ -76,11 +76,11 @@ impl Affine {
     }
     /// Adds `factor · other`.
     pub fn add_scaled(mut self, other: &Affine, factor: i64) -> Affine {
-        self.constant += factor * other.constant;
+        self.constant = self.constant.saturating_add(factor.saturating_mul(other.constant));
         for (v, k) in &other.terms {
             match self.terms.binary_search_by(|t| t.0.cmp(v)) {
-                Ok(i) => self.terms[i].1 += factor * k,
-                Err(i) => self.terms.insert(i, (v.clone(), factor * k)),
+                Ok(i) => self.terms[i].1 = self.terms[i].1.saturating_add(factor.saturating_mul(*k)),
+                Err(i) => self.terms.insert(i, (v.clone(), factor.saturating_mul(*k))),
             }
         }
         self.terms.retain(|t| t.1 != 0);
@@ -408,6 +408,9 @@ pub struct Builder {
     serials: HashMap<String, usize>,
     /// Open loops, outermost first: variable, count, statements so far.
     open: Vec<(String, usize, Vec<Stmt>)>,
+    /// Instructions so far that an engine computes, and of how many nobody wants more.
+    computed: usize,
+    most: usize,
 }
 
 impl Builder {
@@ -416,7 +419,7 @@ impl Builder {
         let name = Ident::of(name);
         let names = RESERVED.iter().map(|s| s.to_string()).chain([name.to_string()]).collect();
         let program = Program { name, origin: vec![], params: vec![], body: vec![], returns: vec![] };
-        Builder { program, names, serials: HashMap::new(), open: vec![] }
+        Builder { program, names, serials: HashMap::new(), open: vec![], computed: 0, most: usize::MAX }
     }
     /// A comment line at the head of the kernel.
     pub fn origin(&mut self, line: &str) {
@@ -469,7 +472,15 @@ impl Builder {
     pub fn comment(&mut self, text: &str) {
         self.push(Stmt::Comment(escape::Line::of(text.trim())));
     }
+    /// After so many computing instructions the program is of no use: whoever builds it asks [`Builder::full`] and stops.
+    pub fn limit(&mut self, most: usize) {
+        self.most = most;
+    }
+    pub fn full(&self) -> bool {
+        self.computed > self.most
+    }
     pub fn emit(&mut self, i: Instr) {
+        self.computed += usize::from(i.def.engines != [super::Engine::Dma]);
         self.push(Stmt::Instr(i));
     }
     /// `for var in range(count)`. A count of 1 makes no loop: the body gets the constant 0.

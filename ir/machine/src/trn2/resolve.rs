@@ -17,7 +17,7 @@ pub struct Lin {
 
 impl Lin {
     pub fn at(&self, vars: &[i64]) -> i64 {
-        self.terms.iter().fold(self.c, |s, &(v, k)| s + k * vars[v])
+        self.terms.iter().fold(self.c, |s, &(v, k)| s.saturating_add(k.saturating_mul(vars[v])))
     }
 }
 
@@ -204,7 +204,7 @@ impl Resolver<'_> {
         if !Types::Any.allows(dtype) {
             return Err(bad("dtype", format!("{dtype} is not a type of trn2; it has {}", Types::Any.describe())));
         }
-        if shape.contains(&0) || shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).is_none_or(|n| n > 1 << 40) {
+        if shape.contains(&0) || shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).is_none_or(|n| n > MOST_ELEMENTS) {
             return Err(bad("shape", format!("extents must be positive and not astronomical; got {shape:?}")));
         }
         if !mem.is_hbm() {
@@ -337,7 +337,10 @@ impl Resolver<'_> {
         let Some(&slot) = self.names.get(&a.base) else { return fail("name", format!("{:?} is not a tensor here", a.base)) };
         let s = &self.slots[slot];
         let hbm = s.mem.is_hbm();
-        let strides: Vec<i64> = (0..s.shape.len()).map(|d| s.shape[d + 1..].iter().product::<usize>() as i64).collect();
+        // An edited text has any numbers: what is too large stays so, and leaves the tensor.
+        let product = |of: &mut dyn Iterator<Item = usize>| of.fold(1usize, usize::saturating_mul);
+        let whole = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        let strides: Vec<i64> = (0..s.shape.len()).map(|d| whole(product(&mut s.shape[d + 1..].iter().copied()))).collect();
         let (mut off, mut dims, mut checks, mut rows) = (Lin::default(), vec![], vec![], None);
         match &a.view {
             View::Whole => dims.extend(strides.iter().copied().zip(s.shape.iter().copied())),
@@ -349,12 +352,12 @@ impl Resolver<'_> {
                 for (d, sub) in subs.iter().enumerate() {
                     let (start, len, step) = match sub {
                         Sub::At(at) => (at, 1, 1),
-                        Sub::Range { start, len, step } => (start, *len, *step as i64),
+                        Sub::Range { start, len, step } => (start, *len, whole(*step)),
                     };
                     total = total.add_scaled(start, strides[d]);
-                    checks.push((self.lin(start, i, operand)?, (len as i64 - 1) * step, s.shape[d]));
+                    checks.push((self.lin(start, i, operand)?, (whole(len) - 1).saturating_mul(step), s.shape[d]));
                     if !matches!(sub, Sub::At(_)) || (d == 0 && !hbm) {
-                        dims.push((strides[d] * step, len));
+                        dims.push((strides[d].saturating_mul(step), len));
                     }
                     if d == 0 && !hbm && step != 1 && len > 1 {
                         return fail("partition-step", format!("partitions are contiguous; got a step of {step}"));
@@ -398,21 +401,28 @@ impl Resolver<'_> {
         let mut free: Vec<(i64, usize)> = vec![];
         for &(st, c) in dims.iter().filter(|d| d.1 > 1) {
             match free.last_mut() {
-                Some(l) if l.0 == st * c as i64 => *l = (st, l.1 * c),
+                Some(l) if l.0 == st.saturating_mul(whole(c)) => *l = (st, l.1.saturating_mul(c)),
                 _ => free.push((st, c)),
             }
         }
         if free.is_empty() {
             free.push((1, 1));
         }
-        let n = free.iter().map(|d| d.1).product();
-        let reach = free.iter().fold((0, 0), |(lo, hi), &(st, c)| {
-            let r = st * (c as i64 - 1);
-            (lo + r.min(0), hi + r.max(0))
+        let n = product(&mut free.iter().map(|d| d.1));
+        let all = n.saturating_mul(parts).saturating_mul(rows.as_ref().map_or(1, |r| r.1.parts));
+        if all > MOST_ELEMENTS {
+            return fail("shape", format!("more than {MOST_ELEMENTS} elements of {}{:?}", s.name, s.shape));
+        }
+        let reach = free.iter().fold((0i64, 0i64), |(lo, hi), &(st, c)| {
+            let r = st.saturating_mul(whole(c) - 1);
+            (lo.saturating_add(r.min(0)), hi.saturating_add(r.max(0)))
         });
         Ok(Acc { slot, mem: s.mem, dtype: s.dtype, off, parts, dims: shape, free, n, reach, checks, rows })
     }
 }
+
+/// Elements of the largest tensor and access: sizes and bytes of anything are whole numbers of 64 bits.
+const MOST_ELEMENTS: usize = 1 << 40;
 
 /// Slots that a node reads or writes, loops included.
 fn slots_of(node: &Node) -> Vec<usize> {

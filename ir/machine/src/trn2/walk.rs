@@ -161,27 +161,28 @@ impl Resolved<'_> {
         let slot = &self.slots[a.slot];
         for (start, reach, extent) in &a.checks {
             let s = start.at(vars);
-            if s < 0 || s + reach >= *extent as i64 {
-                let m = format!("indices {s} to {} of an extent of {extent} in {}{:?}", s + reach, slot.name, slot.shape);
+            let last = s.saturating_add(*reach);
+            if s < 0 || last >= *extent as i64 {
+                let m = format!("indices {s} to {last} of an extent of {extent} in {}{:?}", slot.name, slot.shape);
                 return Err(self.at_fault(op, "out-of-bounds", operand, m));
             }
         }
         let off = a.off.at(vars);
         let row = slot.row() as i64;
         if a.mem.is_hbm() {
-            if a.rows.is_none() && (off + a.reach.0 < 0 || off + a.reach.1 >= row) {
-                let m = format!("elements {} to {} of the {row} of {}{:?}", off + a.reach.0, off + a.reach.1, slot.name, slot.shape);
+            let (first, last) = (off.saturating_add(a.reach.0), off.saturating_add(a.reach.1));
+            if a.rows.is_none() && (first < 0 || last >= row) {
+                let m = format!("elements {first} to {last} of the {row} of {}{:?}", slot.name, slot.shape);
                 return Err(self.at_fault(op, "out-of-bounds", operand, m));
             }
             return Ok(At { acc: a, p0: 0, f0: off });
         }
         let (p0, f0) = (off.div_euclid(row), off.rem_euclid(row));
-        if p0 < 0 || p0 as usize + a.parts > slot.parts() || f0 + a.reach.0 < 0 || f0 + a.reach.1 >= row {
+        let (first, last) = (f0.saturating_add(a.reach.0), f0.saturating_add(a.reach.1));
+        if p0 < 0 || (p0 as usize).saturating_add(a.parts) > slot.parts() || first < 0 || last >= row {
             let m = format!(
-                "partitions {p0} to {} and elements {} to {} leave {}{:?}",
-                p0 + a.parts as i64 - 1,
-                f0 + a.reach.0,
-                f0 + a.reach.1,
+                "partitions {p0} to {} and elements {first} to {last} leave {}{:?}",
+                p0.saturating_add(a.parts as i64) - 1,
                 slot.name,
                 slot.shape
             );

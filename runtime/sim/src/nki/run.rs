@@ -317,8 +317,8 @@ impl Run<'_> {
             let mut v = vec![];
             for p in 0..x.acc.parts {
                 load_i(&self.stores[x.acc.slot], &x, p, &mut v).map_err(|i| self.poison(op, name, &x, p, i))?;
-                let start = at.f0 + v[0] * step;
-                if start + at.acc.reach.0 >= 0 && start + at.acc.reach.1 < len && v[0] >= 0 {
+                let start = at.f0.saturating_add(v[0].saturating_mul(*step));
+                if start.saturating_add(at.acc.reach.0) >= 0 && start.saturating_add(at.acc.reach.1) < len && v[0] >= 0 {
                     out.push(Some(start));
                 } else if op.name("oob_mode") == Some("skip") {
                     out.push(None);
