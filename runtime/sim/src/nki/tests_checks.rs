@@ -95,6 +95,12 @@ fn positions() {
     breaks("out-of-bounds", "for i in range(3):\n    nisa.dma_copy(dst=xt[0:64, :], src=x[64*i:64*i + 64, :])");
     breaks("out-of-bounds", "nisa.memset(dst=xt.ap(pattern=[[512, 128], [1, 512]], offset=1), value=0.0)");
     breaks("out-of-bounds", "nisa.dma_copy(dst=xt, src=x.ap(pattern=[[512, 128], [1, 512]], offset=1))");
+    // Numbers of any size: sums and products of them are no smaller.
+    let huge = i64::MAX;
+    breaks("out-of-bounds", &format!("nisa.dma_copy(dst=xt, src=x.ap(pattern=[[512, 128], [1, 512]], offset={huge}))"));
+    breaks("out-of-bounds", &format!("nisa.dma_copy(dst=xt, src=x.ap(pattern=[[{huge}, 128], [{huge}, 512]], offset={huge}))"));
+    breaks("out-of-bounds", &format!("for i in range(3):\n    nisa.memset(dst=xt[:, {huge}*i:{huge}*i + 128], value=0.0)"));
+    breaks("shape", &format!("nisa.dma_copy(dst=xt, src=x.ap(pattern=[[512, {huge}], [1, {huge}]], offset=0))"));
     breaks("partition-step", "nisa.memset(dst=xt[0:64:2, :], value=0.0)");
     breaks("partition-step", "nisa.memset(dst=xt.ap(pattern=[[256, 128], [1, 8]], offset=0), value=0.0)");
     breaks(
