@@ -2,7 +2,8 @@
 
 use tahoma::{Compiler, Target, Tensor, interp, model};
 use tahoma_core::Program;
-use tahoma_core::artifact::{Numerics, PlanStep};
+use tahoma_core::artifact::{Manifest, Numerics, PlanStep};
+use tahoma_runtime::runner::RunReport;
 use tahoma_tests::{Oracle, minilm, oracle};
 
 /// Largest |a − b| over one output.
@@ -47,8 +48,23 @@ fn on_target(o: &Oracle, target: &str, device: &str) {
     println!("{target}: {} launches, {:.2} % of the flops on the device; on the host: {:?}", r.launches, 100.0 * share, r.host_ops);
     assert!(r.refused.is_empty(), "{target}: {:?}", r.refused);
     assert!(share >= 0.9, "{target}: only {:.1} % on the device: {:?}", 100.0 * share, r.host_ops);
-    let (got, _) = c.run(&p.inputs, device).unwrap_or_else(|d| panic!("{d}"));
+    let (got, taken) = c.run(&p.inputs, device).unwrap_or_else(|d| panic!("{d}"));
     agree(o, &got, device);
+    if target == "trn2" {
+        one_clock(&c.manifest, &taken);
+    }
+}
+
+/// What the compiler predicts is what the simulator takes, to the digit: each kernel, and the whole with its launches.
+fn one_clock(m: &Manifest, taken: &RunReport) {
+    for (k, t) in m.kernels.iter().zip(&taken.kernels).filter(|(_, t)| t.launches > 0) {
+        assert_eq!((&*k.name, k.predicted_ns.0), (&*t.name, t.device_ns));
+    }
+    let branches = m.run.iter().any(|s| matches!(s, PlanStep::If { .. }));
+    if !branches {
+        assert_eq!((m.report.segments, m.report.predicted_ns.0), (taken.segments, taken.device_ns));
+    }
+    println!("{} kernels, {:.3} ms, predicted and taken", m.kernels.len(), taken.device_ns / 1e6);
 }
 
 /// Whether two tensors have the same bits; any NaN is as good as another.

@@ -87,13 +87,9 @@ fn build(spec: &KernelSpec, origin: &str) -> Lower<(Program, f64)> {
 
 /// `None` where each takes more than `most_ns`; the reason of the first where none can be.
 fn build_within(spec: &KernelSpec, origin: &str, most_ns: f64) -> Lower<Option<(Program, f64)>> {
-    let choices: Vec<Choice> = match &spec.body {
-        Body::Rows(r) => rows::choices(r).iter().map(|&c| Choice::Rows(c)).collect(),
-        Body::Contract(c) => contract::choices(c).iter().map(|&c| Choice::Contract(c)).collect(),
-    };
     let mut best: Option<(Program, f64)> = None;
     let (mut legal, mut why) = (false, None);
-    for choice in choices {
+    for choice in choices(spec) {
         // A later one need only be timed until it has lost.
         let most = best.as_ref().map_or(most_ns, |b| b.1);
         let timed = emit(spec, origin, choice, most).and_then(|p| match p.map(|p| (trn2::time_within(&p, &TRN2, most), p)) {
@@ -110,6 +106,13 @@ fn build_within(spec: &KernelSpec, origin: &str, most_ns: f64) -> Lower<Option<(
         }
     }
     if legal { Ok(best) } else { Err(why.unwrap_or_else(|| "no schedule".into())) }
+}
+
+fn choices(spec: &KernelSpec) -> Vec<Choice> {
+    match &spec.body {
+        Body::Rows(r) => rows::choices(r).iter().map(|&c| Choice::Rows(c)).collect(),
+        Body::Contract(c) => contract::choices(c).iter().map(|&c| Choice::Contract(c)).collect(),
+    }
 }
 
 /// What schedules differ in.

@@ -278,13 +278,22 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Runs maps on the values so far.
+/// Runs steps on the values so far, where the row is one element.
 fn steps(e: &mut Emitter, steps: &[RowStep], values: &mut Vec<Val>) -> Lower<()> {
     for s in steps {
-        let RowStep::Map { expr, args } = s else { return Err("a reduction in a map".into()) };
-        let inputs: Vec<Val> = args.iter().map(|&a| values[a].clone()).collect();
-        let v = e.expr(expr, &inputs)?;
-        values.push(v);
+        match s {
+            RowStep::Map { expr, args } => {
+                let inputs: Vec<Val> = args.iter().map(|&a| values[a].clone()).collect();
+                let v = e.expr(expr, &inputs)?;
+                values.push(v);
+            }
+            // Of one element.
+            RowStep::Reduce { arg, dtype, .. } => {
+                let mut v = Some(values[*arg].clone());
+                round_to(e, &mut v, *dtype)?;
+                values.extend(v);
+            }
+        }
     }
     Ok(())
 }
