@@ -3,12 +3,13 @@
 //! ```text
 //! rows       partitions = one outer loop (128 at a time), free axis = the row; maps on Vector and Scalar, reductions on Vector
 //! taps       short rows (pooling, depthwise): one pass over a tile of outputs per tap
+//! window     what all taps of a tile read, brought once with its padding; a tap is a view
 //! contract   K on partitions of both operands, PSUM accumulates over K tiles and taps, epilogue on the way out
 //! operand    what a contraction multiplies: reads, expressions, and whole rows (norms, attention)
 //! ```
 //!
 //! Every affine access is a DMA pattern; padding is a memset and a smaller DMA. Tiles are double buffered by the scheduler of the
-//! machine's own tools; here one iteration's tiles must fit half of SBUF.
+//! machine's own tools; here one iteration's tiles must fit half of SBUF. Where a kernel has two schedules, the machine's clock chooses.
 
 mod contract;
 mod operand;
