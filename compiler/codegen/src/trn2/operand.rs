@@ -77,14 +77,10 @@ pub(super) struct Source<'s> {
     /// Bytes of a partition that may stay.
     room: usize,
     /// By the start of the partition loop.
-    made: Vec<(i64, Boxes)>,
+    made: Vec<(i64, Brought)>,
 }
 
 /// What the taps of one tile of the partition loop read.
-struct Boxes {
-    of: Brought,
-}
-
 enum Brought {
     /// k on partitions.
     Direct(Window, Tile),
@@ -109,8 +105,8 @@ impl<'s> Source<'s> {
         let i = match self.made.iter().position(|m| m.0 == start) {
             Some(i) => i,
             None => match self.bring(b, access, k, kd) {
-                Some(boxes) => {
-                    self.made.push((start, boxes));
+                Some(brought) => {
+                    self.made.push((start, brought));
                     self.made.len() - 1
                 }
                 None => return self.side.tile(b, &self.lead, k, self.kp, self.free.clone()),
@@ -119,17 +115,12 @@ impl<'s> Source<'s> {
         let lead = self.side.lead;
         let at = |d: usize| k[d - lead].start.constant as usize;
         match &self.made[i].1 {
-            Boxes { of: Brought::Direct(w, t) } => Ok(w.tap(t, &at)),
-            Boxes { of: Brought::Natural(blocks) } => {
+            Brought::Direct(w, t) => Ok(w.tap(t, &at)),
+            Brought::Natural(blocks) => {
                 let n: usize = blocks.iter().map(|x| x.2.shape[0]).sum();
                 let t = b.sbuf("k", self.side.dtype, &[k[kd].len, n]);
                 for (first, w, natural) in blocks {
-                    let part = w.tap(natural, &at);
-                    let len = natural.shape[0];
-                    let turned = b.psum("tr", self.side.dtype, &[k[kd].len, len]);
-                    b.emit(Instr::new("nc_transpose").with("dst", &turned).with("data", &part).with("engine", "tensor"));
-                    let place = t.at(&[Sub::range(0i64, k[kd].len), Sub::range(*first as i64, len)]);
-                    b.emit(Instr::new("tensor_copy").with("dst", place).with("src", &turned));
+                    turn(b, &w.tap(natural, &at), &t, *first);
                 }
                 Ok(t)
             }
@@ -137,18 +128,13 @@ impl<'s> Source<'s> {
     }
 
     /// Loads what all taps of `k`'s place on the partition loop read. `None` where that is no box, or too large.
-    fn bring(&self, b: &mut Builder, access: &tahoma_core::kernel::Access, k: &KTile, kd: usize) -> Option<Boxes> {
+    fn bring(&self, b: &mut Builder, access: &tahoma_core::kernel::Access, k: &KTile, kd: usize) -> Option<Brought> {
         let (side, lead) = (self.side, self.side.lead);
         let hbm = &side.args.inputs[access.buffer];
         let taps: Vec<usize> = (0..k.len()).filter(|&d| d != kd).map(|d| lead + d).collect();
-        let spans = |boxed: bool| -> Vec<Span> {
-            let of_k = k.iter().enumerate().map(|(d, s)| match boxed && d != kd {
-                true => Span { start: Affine::from(0i64), len: side.extents[d] as usize },
-                false => s.clone(),
-            });
-            self.lead.iter().cloned().chain(of_k).collect()
-        };
-        let all = spans(true);
+        let whole = |d: usize| Span { start: Affine::from(0i64), len: side.extents[d] as usize };
+        let of_k = k.iter().enumerate().map(|(d, s)| if d == kd { s.clone() } else { whole(d) });
+        let all: Vec<Span> = self.lead.iter().cloned().chain(of_k).collect();
         let each = side.dtype.bits() as usize / 8;
         let fits = |w: &Window| w.len() * each <= self.room;
         let direct = Window::of(access, &all, &Layout { part: Some(lead + kd), free: self.free.clone() }, &taps).filter(fits);
@@ -173,11 +159,11 @@ impl<'s> Source<'s> {
                     let t = w.load(b, hbm, side.dtype);
                     (start, w, t)
                 };
-                Some(Boxes { of: Brought::Natural(blocks.into_iter().map(load).collect()) })
+                Some(Brought::Natural(blocks.into_iter().map(load).collect()))
             }
             (Some(w), _) if w.wide || self.free.is_empty() => {
                 let t = w.load(b, hbm, side.dtype);
-                Some(Boxes { of: Brought::Direct(w, t) })
+                Some(Brought::Direct(w, t))
             }
             _ => None,
         }
@@ -259,13 +245,19 @@ impl Side<'_> {
             let mut part = spans.to_vec();
             part[f] = Span { start: &spans[f].start + start as i64, len };
             let natural = natural(b, &part, &Layout { part: Some(f), free: vec![kd] })?;
-            let turned = b.psum("tr", self.dtype, &[k, len]);
-            b.emit(Instr::new("nc_transpose").with("dst", &turned).with("data", &natural).with("engine", "tensor"));
-            let place = t.at(&[Sub::range(0i64, k), Sub::range(start as i64, len)]);
-            b.emit(Instr::new("tensor_copy").with("dst", place).with("src", &turned));
+            turn(b, &natural, &t, start);
         }
         Ok(t)
     }
+}
+
+/// A tile `[f, k]`, turned by the tensor engine, as columns of `onto` from `first` on.
+fn turn(b: &mut Builder, natural: &Tile, onto: &Tile, first: usize) {
+    let (k, len) = (onto.shape[0], natural.shape[0]);
+    let turned = b.psum("tr", onto.dtype, &[k, len]);
+    b.emit(Instr::new("nc_transpose").with("dst", &turned).with("data", natural).with("engine", "tensor"));
+    let place = onto.at(&[Sub::range(0i64, k), Sub::range(first as i64, len)]);
+    b.emit(Instr::new("tensor_copy").with("dst", place).with("src", &turned));
 }
 
 /// A value as a tile of the multiplied type.
